@@ -1,0 +1,1 @@
+"""Where traces come from: found (location), downloaded (fetch), read (traces) or made up (synthetic)."""

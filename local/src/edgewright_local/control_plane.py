@@ -9,7 +9,7 @@ from __future__ import annotations
 import datetime as dt
 import re
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -34,7 +34,7 @@ class ControlPlane:
     url: str
     ca: Path
     kubeconfig: Path
-    token: str
+    token: str = field(repr=False)
     api: ClusterApi
     processes: tuple[ManagedProcess, ...]
 

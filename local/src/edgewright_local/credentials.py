@@ -9,7 +9,7 @@ import json
 import os
 import secrets
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from cryptography import x509
@@ -43,8 +43,8 @@ class Credentials:
     service_account_key: Path
     service_account_public: Path
     tokens: Path
-    admin_token: str
-    controller_manager_token: str
+    admin_token: str = field(repr=False)
+    controller_manager_token: str = field(repr=False)
 
 
 def prepare(directory: Path, now: dt.datetime) -> Credentials:

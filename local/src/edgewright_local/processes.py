@@ -107,19 +107,22 @@ class ManagedProcess:
         """Ask `probe` until it says yes; give back the seconds that this took.
 
         Raises:
-            ProcessError: the process ended, or `seconds` passed; the process is stopped and its log is quoted.
+            ProcessError: the process ended, or `seconds` passed; its log is quoted.
+
+        Whatever is raised (an interrupt too), the process has been stopped before.
         """
         began = time.monotonic()
-        while True:
-            if not self.running:
-                self.stop()
-                raise ProcessError(self._complaint(f"ended with code {self._child.returncode} before it was ready"))
-            if probe():
-                return time.monotonic() - began
-            if time.monotonic() - began > seconds:
-                self.stop()
-                raise ProcessError(self._complaint(f"was not ready after {seconds:.0f} s and was stopped"))
-            time.sleep(_POLL_SECONDS)
+        try:
+            while self.running:
+                if probe():
+                    return time.monotonic() - began
+                if time.monotonic() - began > seconds:
+                    raise ProcessError(self._complaint(f"was not ready after {seconds:.0f} s and is stopped"))
+                time.sleep(_POLL_SECONDS)
+            raise ProcessError(self._complaint(f"ended with code {self._child.returncode} before it was ready"))
+        except BaseException:
+            self.stop()
+            raise
 
     def stop(self) -> None:
         """End the process and all that it started: SIGTERM, after the grace SIGKILL. Stopping twice is fine.

@@ -13,6 +13,7 @@ from typing import Annotated, Any, Self
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
+from edgewright_pipelines.data.names import Subset
 from edgewright_pipelines.recipe_errors import RecipeError, did_you_mean, sentences
 
 __all__ = [
@@ -38,14 +39,6 @@ __all__ = [
 
 DAY_SECONDS = 86_400
 _TEMPLATE = "recipes/identify.toml"
-
-
-class Subset(StrEnum):
-    """How a day was recorded: the top folders of the data set."""
-
-    COMPLETE = "complete"
-    INCOMPLETE = "incomplete"
-    SYNTHETIC = "synthetic"
 
 
 class SplitBy(StrEnum):

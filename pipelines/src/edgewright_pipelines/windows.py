@@ -54,7 +54,8 @@ def strong(windows: WindowSet, classes: Sequence[str]) -> Bools:
     reaches = np.zeros(len(windows), dtype=bool)
     for start in range(0, len(windows), 4096):  # in pieces: the maximum of a whole set at once would read it all
         reaches[start : start + 4096] = windows.watts[start : start + 4096].max(axis=1) >= STRONG_WATTS
-    return reaches & wanted[windows.label]
+    mask: Bools = reaches & wanted[windows.label]
+    return mask
 
 
 def starts(watts: Watts, *, window: int, hop: int, active_only: bool = True) -> npt.NDArray[np.int64]:

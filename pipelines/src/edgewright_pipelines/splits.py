@@ -5,7 +5,9 @@ from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
+from edgewright_pipelines.data.names import Subset
 from edgewright_pipelines.data.traces import Trace
+from edgewright_pipelines.windows import starts
 
 TEST_FRACTION = 0.20
 VALIDATION_FRACTION = 0.13
@@ -27,47 +29,62 @@ class Split:
     name: str
 
 
-Day = tuple[Trace, ...]  # all files of one device and date: they must stay together
+Day = tuple[Trace, ...]  # traces that must stay together
+Sides = tuple[list[Trace], list[Trace], list[Trace]]  # train, validation, test
 
 
-def by_day(traces: Sequence[Trace], *, min_days: int = 8, seed: int, top: int | None = None) -> Split:
+def by_day(
+    traces: Sequence[Trace], *, min_days: int = 8, seed: int, top: int | None = None, window: int = 4096, hop: int = 512
+) -> Split:
     """Divide the days of each class about 67 : 13 : 20, each device in proportion.
 
-    The first drawn day of a device stays in train, so that no device is tested that was never trained, unless its
-    class has too few days to fill all sides otherwise. Classes are those with `min_days` days or more, at most the
-    `top` most frequent. Raises SplitError when no class is left or one cannot fill three sides.
+    Days without an active window (`window` and `hop` in seconds) take no part. Classes are those with `min_days` days
+    or more, at most the `top` most frequent. The first drawn day of a device stays in train, so that no device is
+    tested that was never trained, unless its class cannot fill all sides otherwise. Days of one device and date stay
+    together, and so do all days of a class on a date of its synthetic ones, which were built from one another.
+    Raises SplitError when fewer than two classes are left.
     """
     if min_days < 3:
         raise SplitError(f"min_days is {min_days}; three sides need at least 3 days of a class.")
-    days = _days(traces)
-    counts = {name: len(found) for name, found in days.items() if len(found) >= min_days}
-    ranked = sorted(counts, key=lambda name: (-counts[name], name))[:top]
-    _need_classes(ranked, f"have {min_days} days or more", {name: len(found) for name, found in days.items()}, "days")
-    sides: tuple[list[Trace], list[Trace], list[Trace]] = ([], [], [])
+    days = _days(_powered(traces, window, hop))
+    counts = {name: sum(len(day) for day in found) for name, found in days.items()}
+    ranked = [name for name in counts if counts[name] >= min_days and len(days[name]) >= 3]
+    ranked = sorted(ranked, key=lambda name: (-counts[name], name))[:top]
+    _need_classes(ranked, f"have {min_days} days or more", counts, "days")
+    sides: Sides = ([], [], [])
     for name in sorted(ranked):
-        for side, found in zip(sides, _deal_days(days[name], seed), strict=True):
-            side.extend(trace for day in found for trace in day)
+        for side, dealt in zip(sides, _deal_days(days[name], seed), strict=True):
+            side.extend(trace for day in dealt for trace in day)
     return _split(ranked, sides, f"by-day seed {seed}, {len(ranked)} classes, {min_days} days or more")
 
 
-def by_device(traces: Sequence[Trace], *, min_devices: int = 3, folds: int = 5, fold: int, seed: int) -> Split:
+def by_device(
+    traces: Sequence[Trace],
+    *,
+    min_devices: int = 3,
+    folds: int = 5,
+    fold: int,
+    seed: int,
+    window: int = 4096,
+    hop: int = 512,
+) -> Split:
     """Devices of fold `fold` are the test side, those of the next fold validation, the rest train.
 
-    A class with fewer devices than folds is missing from some test sides: pool the folds. Raises SplitError.
+    Days without an active window take no part. A class with fewer devices than folds is missing from some test sides:
+    pool the folds. Raises SplitError.
     """
     if min_devices < 3:
-        raise SplitError(
-            f"min_devices is {min_devices}; train, validation and test each need a device, so use 3 or more."
-        )
+        raise SplitError(f"min_devices is {min_devices}; train, validation and test each need one, so use 3 or more.")
     if folds < 3 or not 0 <= fold < folds:
         raise SplitError(f"Fold {fold} of {folds} does not exist; use 3 folds or more and a fold from 0 to folds - 1.")
-    devices = _devices(traces)
+    powered = _powered(traces, window, hop)
+    devices = _devices(powered)
     counts = {name: len(found) for name, found in devices.items()}
     classes = sorted(name for name, count in counts.items() if count >= min_devices)
-    _need_classes(classes, f"have {min_devices} devices or more", counts, "device(s)")
+    _need_classes(classes, f"have {min_devices} devices or more", counts, "devices")
     placed = _deal_devices({name: devices[name] for name in classes}, folds, seed)
-    sides: tuple[list[Trace], list[Trace], list[Trace]] = ([], [], [])
-    for trace in traces:
+    sides: Sides = ([], [], [])
+    for trace in powered:
         if trace.device in placed:
             turn = (placed[trace.device] - fold) % folds
             sides[{0: 2, 1: 1}.get(turn, 0)].append(trace)
@@ -75,11 +92,19 @@ def by_device(traces: Sequence[Trace], *, min_devices: int = 3, folds: int = 5, 
 
 
 def strong_classes(traces: Iterable[Trace], min_devices: int = STRONG_MIN_DEVICES) -> tuple[str, ...]:
-    """Classes of the strong subset, fixed beforehand: 5 devices or more (its windows reach 15 W: windows.strong)."""
-    return tuple(sorted(name for name, found in _devices(traces).items() if len(found) >= min_devices))
+    """Classes of the strong subset, fixed beforehand: 5 metered devices or more; windows.strong picks the windows.
+
+    Synthetic days are not a device of their own here: they were put together from metered ones.
+    """
+    metered = _devices(trace for trace in traces if trace.subset != Subset.SYNTHETIC)
+    return tuple(sorted(name for name, found in metered.items() if len(found) >= min_devices))
 
 
-def _split(classes: Iterable[str], sides: tuple[list[Trace], list[Trace], list[Trace]], name: str) -> Split:
+def _powered(traces: Iterable[Trace], window: int, hop: int) -> list[Trace]:
+    return [trace for trace in traces if len(starts(trace.watts, window=window, hop=hop))]
+
+
+def _split(classes: Iterable[str], sides: Sides, name: str) -> Split:
     train, validation, test = (tuple(sorted(side, key=lambda trace: trace.name)) for side in sides)
     for label, side in (("train", train), ("validation", validation), ("test", test)):
         if not side:
@@ -94,10 +119,13 @@ def _need_classes(kept: Sequence[str], condition: str, counts: Mapping[str, int]
     raise SplitError(f"A split needs two classes that {condition}, but {len(kept)} do; found in {unit}: {found}.")
 
 
-def _days(traces: Iterable[Trace]) -> dict[str, list[Day]]:
+def _days(traces: Sequence[Trace]) -> dict[str, list[Day]]:
+    """class -> groups of traces that must stay on one side."""
+    built = {(trace.appliance, trace.date) for trace in traces if trace.subset == Subset.SYNTHETIC}
     grouped: dict[tuple[str, str, str], list[Trace]] = defaultdict(list)
     for trace in sorted(traces, key=lambda trace: trace.name):
-        grouped[trace.appliance, trace.device, trace.date].append(trace)
+        together = (trace.appliance, trace.date) in built
+        grouped[trace.appliance, "" if together else trace.device, trace.date].append(trace)
     days: dict[str, list[Day]] = defaultdict(list)
     for (appliance, _, _), found in grouped.items():
         days[appliance].append(tuple(found))
@@ -119,22 +147,27 @@ def _order(seed: int, key: str) -> bytes:
 
 def _deal_days(days: Sequence[Day], seed: int) -> tuple[list[Day], list[Day], list[Day]]:
     """Train, validation and test days of one class."""
-    by_name: dict[str, list[Day]] = defaultdict(list)
-    for day in sorted(days, key=lambda day: _order(seed, day[0].name)):
-        by_name[day[0].device].append(day)
-    test_count, validation_count = (
-        max(1, round(TEST_FRACTION * len(days))),
-        max(1, round(VALIDATION_FRACTION * len(days))),
-    )
-    firsts = [found[0] for found in by_name.values()]
-    row = [day for device in sorted(by_name) for day in by_name[device][1:]]
+    drawn = sorted(days, key=lambda day: _order(seed, day[0].name))
+    pinned = _one_of_each_device(drawn)
+    row = sorted((day for day in drawn if day not in pinned), key=lambda day: day[0].device)
+    test_count, validation_count = (max(1, round(part * len(days))) for part in (TEST_FRACTION, VALIDATION_FRACTION))
     short = test_count + validation_count - len(row)
     if short > 0:
-        row, firsts = row + firsts[:short], firsts[short:]
+        row, pinned = row + pinned[:short], pinned[short:]
     test = _evenly(row, test_count)
     rest = [day for day in row if day not in test]
     validation = _evenly(rest, validation_count)
-    return firsts + [day for day in rest if day not in validation], validation, test
+    return pinned + [day for day in rest if day not in validation], validation, test
+
+
+def _one_of_each_device(days: Sequence[Day]) -> list[Day]:
+    """The first day of every device; one day may serve several."""
+    pinned: list[Day] = []
+    for device in sorted({trace.device for day in days for trace in day}):
+        with_device = [day for day in days if any(trace.device == device for trace in day)]
+        if not any(day in pinned for day in with_device):
+            pinned.append(with_device[0])
+    return pinned
 
 
 def _evenly(row: Sequence[Day], count: int) -> list[Day]:

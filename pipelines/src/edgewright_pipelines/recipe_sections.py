@@ -1,0 +1,211 @@
+"""Beside recipe: its tables as frozen types; each field's description says which values are accepted.
+
+The error sentences of recipe_errors quote the descriptions.
+"""
+
+from enum import StrEnum
+from typing import Annotated, Self
+
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+from edgewright_pipelines.data.names import Subset
+
+DAY_SECONDS = 86_400
+
+
+class SplitBy(StrEnum):
+    """What never stands on two sides of a split."""
+
+    DAY = "day"
+    DEVICE = "device"
+
+
+class NetworkKind(StrEnum):
+    """The network families that `network.build` knows."""
+
+    THERMOMETER_CNN = "thermometer-cnn"
+    STUDY_CNN = "study-cnn"
+
+
+class Importance(StrEnum):
+    """How a channel's worth is estimated before pruning."""
+
+    L1 = "l1"
+    L2 = "l2"
+    TAYLOR = "taylor"
+    RANDOM = "random"
+
+
+class Scope(StrEnum):
+    """Whether channels compete across the whole network or inside their own layer."""
+
+    GLOBAL = "global"
+    LOCAL = "local"
+
+
+class Precision(StrEnum):
+    """Number format of a variant's weights and activations."""
+
+    FP32 = "fp32"
+    INT8 = "int8"
+
+
+class Section(BaseModel):
+    """A table of a recipe: frozen, no unknown keys, no silent conversion."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False)
+
+
+Fraction = Annotated[float, Field(ge=0, lt=1)]
+Positive = Annotated[float, Field(gt=0)]
+Channels = Annotated[int, Field(ge=1, le=4096)]
+Kernel = Annotated[int, Field(ge=1, le=255)]
+
+
+class Data(Section):
+    """Which traces take part."""
+
+    subsets: tuple[Subset, ...] = Field(
+        tuple(Subset), min_length=1, description="a list of complete, incomplete and synthetic, at least one"
+    )
+    min_days: int = Field(8, ge=3, description="days that a class must have to take part: a whole number, 3 or more")
+    top_classes: int | None = Field(
+        None, ge=2, description="keep only so many of the most frequent classes: 2 or more, or leave the key out"
+    )
+
+
+class Split(Section):
+    """How days are divided into train, validation and test."""
+
+    by: SplitBy = Field(SplitBy.DAY, description='"day" or "device"')
+    fold: int = Field(0, ge=0, description="which fold is the test side (by device only): 0 to folds - 1")
+    folds: int = Field(5, ge=3, description="number of folds (by device only): 3 or more")
+    min_devices: int = Field(3, ge=3, description="devices that a class must have (by device only): 3 or more")
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        if self.by is SplitBy.DAY and self.fold:
+            raise ValueError(f'fold = {self.fold} has no meaning with by = "day"; leave it out or set by = "device"')
+        if self.fold >= self.folds:
+            raise ValueError(
+                f"fold = {self.fold} does not exist; with folds = {self.folds} it is 0 to {self.folds - 1}"
+            )
+        return self
+
+
+class Window(Section):
+    """The model's input, cut from a trace of one reading a second."""
+
+    seconds: int = Field(4096, ge=16, le=DAY_SECONDS, description="length of a window: 16 to 86400 seconds")
+    hop_seconds: int = Field(512, ge=1, description="from one window's start to the next: 1 second to window.seconds")
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        if self.hop_seconds > self.seconds:
+            raise ValueError(
+                f"hop_seconds = {self.hop_seconds} is more than seconds = {self.seconds}, so readings would be skipped;"
+                f" use 1 to {self.seconds}"
+            )
+        return self
+
+
+class Network(Section):
+    """Shape of the network; stages are separated by a pooling of 2."""
+
+    kind: NetworkKind = Field(NetworkKind.THERMOMETER_CNN, description='"thermometer-cnn" or "study-cnn"')
+    channels: tuple[Channels, ...] = Field(
+        (48, 48, 64, 96, 128), min_length=1, description="channels of each convolution: a list of 1 to 4096"
+    )
+    kernels: tuple[Kernel, ...] = Field(
+        (1, 5, 5, 5, 3), min_length=1, description="kernel size of each convolution: a list of odd numbers, 1 to 255"
+    )
+    hidden: int = Field(128, ge=1, le=8192, description="width of the hidden layer of the head: 1 to 8192")
+    dropout: Fraction = Field(0.15, description="0 or more and less than 1")
+    bin_seconds: int = Field(16, ge=1, description="seconds that the front folds into one step (thermometer-cnn only)")
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        if len(self.channels) != len(self.kernels):
+            raise ValueError(
+                f"channels has {len(self.channels)} entries and kernels has {len(self.kernels)};"
+                " both need one for each convolution"
+            )
+        if even := [kernel for kernel in self.kernels if kernel % 2 == 0]:
+            raise ValueError(f"kernels holds {even[0]}; only odd sizes keep the steps in place, so use {even[0] + 1}")
+        return self
+
+    def steps(self, window_seconds: int) -> int:
+        """Length of the sequence that the first convolution sees."""
+        return window_seconds // self.bin_seconds if self.kind is NetworkKind.THERMOMETER_CNN else window_seconds
+
+
+class Augmentation(Section):
+    """Random changes of a training window; heavier ones hurt the by-day figures."""
+
+    warp: Fraction = Field(0.03, description="largest stretch of time, as a fraction: 0 or more and less than 1")
+    log_scale_sigma: float = Field(0.004, ge=0, le=1, description="sigma of the log of the power scale: 0 to 1")
+    hole_probability: float = Field(0.08, ge=0, le=1, description="chance of one gap in a window: 0 to 1")
+    cutout_probability: float = Field(0.05, ge=0, le=1, description="chance of one part set to 0 W: 0 to 1")
+
+
+class Training(Section):
+    """One run of AdamW with warm-up and a cosine to zero, counted in steps so that it can be repeated."""
+
+    steps: int = Field(6700, ge=1, le=10_000_000, description="a whole number of optimizer steps, 1 or more")
+    batch: int = Field(64, ge=2, le=65_536, description="windows in one step: 2 to 65536")
+    learning_rate: Positive = Field(4e-3, le=1, description="more than 0, at most 1")
+    weight_decay: float = Field(0.03, ge=0, le=1, description="0 to 1")
+    warmup_fraction: Fraction = Field(0.08, description="part of the steps: 0 or more and less than 1")
+    label_smoothing: Fraction = Field(0.03, description="0 or more and less than 1")
+    clip: Positive = Field(5.0, description="largest gradient norm: more than 0")
+    ema: Fraction = Field(0.997, description="decay of the averaged weights: 0 (off) or more and less than 1")
+    augmentation: Augmentation = Field(default_factory=Augmentation, description="a table [training.augmentation]")
+
+
+class Pruning(Section):
+    """One point of the pruning grid."""
+
+    importance: Importance = Field(description='"l1", "l2", "taylor" or "random"')
+    scope: Scope = Field(description='"global" or "local"')
+    ratio: float = Field(gt=0, lt=1, description="part of the channels to remove: more than 0 and less than 1")
+
+    @property
+    def name(self) -> str:
+        """First part of the variant's name, such as `l2-global-25`."""
+        return f"{self.importance}-{self.scope}-{round(self.ratio * 100)}"
+
+
+class Compression(Section):
+    """Which variants are made from the trained network."""
+
+    pruning: tuple[Pruning, ...] = Field((), description="a list of {importance, scope, ratio}")
+    round_to: int = Field(8, ge=1, le=128, description="pruned channels are a multiple of this: 1 to 128")
+    finetune_steps: int = Field(600, ge=0, description="steps after pruning: a whole number, 0 or more")
+    finetune_learning_rate: Positive = Field(1e-3, le=1, description="more than 0, at most 1")
+    precisions: tuple[Precision, ...] = Field(
+        tuple(Precision), min_length=1, description='a list of "fp32" and "int8"; "fp32" must be in it'
+    )
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        if Precision.FP32 not in self.precisions:
+            raise ValueError('precisions lacks "fp32"; every other variant is compared with its fp32 parent, so add it')
+        if len(set(self.precisions)) != len(self.precisions):
+            raise ValueError("precisions names one format twice; name each once")
+        names = [point.name for point in self.pruning]
+        if twice := sorted({name for name in names if names.count(name) > 1}):
+            raise ValueError(
+                f"pruning has two entries that would both be named {twice[0]}; ratios must differ by whole percents"
+            )
+        if empty := [point for point in self.pruning if round(point.ratio * 100) in (0, 100)]:
+            raise ValueError(f"pruning ratio {empty[0].ratio} rounds to 0 or 100 percent; use 0.01 to 0.99")
+        return self
+
+
+class Release(Section):
+    """What a release carries so that a node can test it by itself."""
+
+    golden_windows: int = Field(32, ge=1, le=32, description="windows with expected answers: 1 to 32")
+    tolerance: float = Field(
+        1e-3, gt=0, lt=1, description="largest difference of a probability from the expected answer: 0 to 1, exclusive"
+    )

@@ -1,4 +1,4 @@
-"""Front door of the pipeline: one TOML file becomes one frozen Recipe, which every later stage reads and none changes."""
+"""Front door of the pipeline: one TOML file becomes one frozen Recipe; later stages read it and none changes it."""
 
 import hashlib
 import json

@@ -12,7 +12,7 @@ import numpy.typing as npt
 
 from edgewright_pipelines.data import cache as caching
 from edgewright_pipelines.data.duplicates import Verdict, judge
-from edgewright_pipelines.data.names import ENDINGS, NameProblem, Place, place_of
+from edgewright_pipelines.data.names import ENDINGS, NameProblem, Place, Subset, place_of
 from edgewright_pipelines.data.parse import Day, FileProblem, decompress, parse
 from edgewright_pipelines.data.report import DataReport, Progress, Reporter, silent
 
@@ -161,3 +161,8 @@ def _report(
         days=dict(sorted(per_class.items())),
         devices=dict(sorted(devices.items())),
     )
+
+
+def of_subsets(traces: Iterable[Trace], subsets: Sequence[str]) -> list[Trace]:
+    """The traces of a recipe's `[data] subsets`; generated ones belong to none of them and stay."""
+    return [trace for trace in traces if trace.subset in subsets or trace.subset not in set(Subset)]

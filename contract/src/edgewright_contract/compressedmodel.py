@@ -1,0 +1,274 @@
+"""CompressedModel: the wish of the platform team. Cross-field rules are CEL, so `kubectl apply` refuses a wrong object with a sentence."""
+
+from enum import StrEnum
+from typing import Annotated, Any
+
+from pydantic import ConfigDict, Field
+
+from edgewright_contract.conditions import Condition
+from edgewright_contract.digests import Digest
+from edgewright_contract.edgenode import Message
+from edgewright_contract.models import ApiModel
+from edgewright_contract.quantities import Duration, NodesOrPercent, Size
+from edgewright_contract.release import Name, VariantName
+
+_ATOMIC_LIST: dict[str, Any] = {"x-kubernetes-list-type": "atomic"}
+_BY_TYPE: dict[str, Any] = {"x-kubernetes-list-type": "map", "x-kubernetes-list-map-keys": ["type"]}
+_TIME: dict[str, Any] = {"format": "date-time"}
+Timestamp = Annotated[str, Field(json_schema_extra=_TIME)]
+
+
+def _rules(*rules: tuple[str, str]) -> ConfigDict:
+    return ConfigDict(
+        json_schema_extra={"x-kubernetes-validations": [{"rule": rule, "message": text} for rule, text in rules]}
+    )
+
+
+class Objective(StrEnum):
+    """What is best among the variants that meet the constraints."""
+
+    LATENCY = "Latency"
+    SIZE = "Size"
+    ACCURACY = "Accuracy"
+
+
+class OnFailure(StrEnum):
+    """What a failed gate leads to."""
+
+    ROLLBACK = "Rollback"
+    PAUSE = "Pause"
+
+
+class DeletionPolicy(StrEnum):
+    """What happens on the nodes when the object is deleted."""
+
+    RETAIN = "Retain"
+    REMOVE = "Remove"
+
+
+class Verdict(StrEnum):
+    """Of a gate and of each of its checks."""
+
+    PASS = "Pass"  # noqa: S105 - a verdict, not a password
+    FAIL = "Fail"
+    INCONCLUSIVE = "Inconclusive"
+    ERROR = "Error"
+
+
+class Source(ApiModel):
+    """Which release: the alias of a registered model, or one version of it."""
+
+    model_config = _rules(
+        ("has(self.alias) != has(self.version)", "spec.source: set exactly one of alias and version"),
+    )
+    registered_model: Name
+    alias: Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9_-]{0,62}$", max_length=63)] | None = None
+    version: Annotated[int, Field(ge=1)] | None = None
+
+
+class NodeSelector(ApiModel):
+    """Selects EdgeNodes by their labels, which mirror the Node's."""
+
+    match_labels: Annotated[dict[str, Annotated[str, Field(max_length=63)]], Field(max_length=16)] = {}
+
+
+class Constraints(ApiModel):
+    """Limits that the chosen variant must meet on each hardware class."""
+
+    min_macro_f1: Annotated[float | None, Field(alias="minMacroF1", ge=0, le=1)] = None
+    max_macro_f1_drop: Annotated[float | None, Field(alias="maxMacroF1Drop", ge=0, le=1)] = None
+    max_p95: Annotated[Duration | None, Field(alias="maxP95")] = None
+    max_size: Size | None = None
+
+
+class Selection(ApiModel):
+    """How a variant is chosen."""
+
+    objective: Objective = Objective.LATENCY
+    constraints: Constraints = Constraints()
+    candidates: Annotated[int, Field(ge=1, le=8)] = 4
+    """How many of the Pareto front each hardware class measures on a real node."""
+    variant: VariantName | None = None
+    """Pins one variant."""
+
+
+class Wave(ApiModel):
+    """A cumulative target: so many nodes, or so many percent of the reachable ones."""
+
+    model_config = _rules(("has(self.nodes) != has(self.percent)", "each wave sets exactly one of nodes and percent"))
+    nodes: Annotated[int, Field(ge=1, le=100_000)] | None = None
+    percent: Annotated[int, Field(ge=1, le=100)] | None = None
+
+
+class PrometheusCheck(ApiModel):
+    """A PromQL query that must answer one number at most `max`."""
+
+    name: Annotated[str, Field(pattern=r"^[a-z0-9]([a-z0-9-]{0,30}[a-z0-9])?$", max_length=32)]
+    query: Annotated[str, Field(min_length=1, max_length=1024)]
+    max: float
+
+
+class Gates(ApiModel):
+    """What must hold between two waves."""
+
+    interval: Duration = "60s"
+    min_samples: Annotated[int, Field(ge=1, le=1_000_000)] = 200
+    max_error_rate: Annotated[float, Field(ge=0, le=1)] = 0.01
+    max_p95_ratio: Annotated[float, Field(alias="maxP95Ratio", ge=1, le=100)] = 1.2
+    min_agreement: Annotated[float, Field(ge=0, le=1)] = 0.95
+    prometheus: Annotated[list[PrometheusCheck], Field(max_length=8, json_schema_extra=_ATOMIC_LIST)] = []
+
+
+class MaintenanceWindow(ApiModel):
+    """When nodes may be moved, in local time of the zone."""
+
+    days: Annotated[
+        list[Annotated[str, Field(pattern="^(Mon|Tue|Wed|Thu|Fri|Sat|Sun)$")]],
+        Field(min_length=1, max_length=7, json_schema_extra=_ATOMIC_LIST),
+    ]
+    start: Annotated[str, Field(pattern=r"^([01][0-9]|2[0-3]):[0-5][0-9]$")]
+    end: Annotated[str, Field(pattern=r"^([01][0-9]|2[0-3]):[0-5][0-9]$")]
+    time_zone: Annotated[str, Field(max_length=64)] = "Etc/UTC"
+
+
+class Rollout(ApiModel):
+    """By which waves, behind which gates."""
+
+    model_config = _rules(
+        (
+            "!has(self.waves) || (size(self.waves) > 0 && has(self.waves[size(self.waves) - 1].percent)"
+            " && self.waves[size(self.waves) - 1].percent == 100)",
+            "spec.rollout.waves: the last wave must be {percent: 100}",
+        ),
+    )
+    waves: Annotated[list[Wave], Field(min_length=1, max_length=16, json_schema_extra=_ATOMIC_LIST)] = [
+        Wave(nodes=1),
+        Wave(percent=10),
+        Wave(percent=50),
+        Wave(percent=100),
+    ]
+    soak: Duration = "10m"
+    max_unavailable: NodesOrPercent = "10%"
+    node_deadline: Duration = "30m"
+    gates: Gates = Gates()
+    on_failure: OnFailure = OnFailure.ROLLBACK
+    approval: bool = False
+    window: MaintenanceWindow | None = None
+
+
+class CompressedModelSpec(ApiModel):
+    """Which registered model, on which nodes, under which limits, by which waves and gates."""
+
+    model_config = _rules(
+        (
+            "self.source.registeredModel == oldSelf.source.registeredModel",
+            "spec.source.registeredModel cannot change: create another CompressedModel",
+        ),
+    )
+    source: Source
+    node_selector: NodeSelector = NodeSelector()
+    selection: Selection = Selection()
+    rollout: Rollout = Rollout()
+    suspend: bool = False
+    deletion_policy: DeletionPolicy = DeletionPolicy.RETAIN
+
+
+class ReleaseRef(ApiModel):
+    """Names one release."""
+
+    version: Annotated[int, Field(ge=1)]
+    sequence: Annotated[int, Field(ge=1)]
+    manifest: Digest
+
+
+class Quarantined(ApiModel):
+    """A manifest that failed and will not be rolled out again until it is freed."""
+
+    manifest: Digest
+    reason: Annotated[str, Field(max_length=64)]
+    since: Timestamp
+
+
+class HardwareClassStatus(ApiModel):
+    """The choice for one hardware class."""
+
+    name: Annotated[str, Field(max_length=63)]
+    nodes: Annotated[int, Field(ge=0)]
+    variant: VariantName | None = None
+    reason: Message = ""
+    p95_milliseconds: Annotated[float, Field(ge=0)] | None = None
+    candidates: Annotated[list[VariantName], Field(max_length=8, json_schema_extra=_ATOMIC_LIST)] = []
+
+
+class WaveStatus(ApiModel):
+    """Where the rollout stands. `index` counts from 0; `size` is the number that no exposure may exceed."""
+
+    index: Annotated[int, Field(ge=0)]
+    of: Annotated[int, Field(ge=1)]
+    size: Annotated[int, Field(ge=0)]
+    exposed: Annotated[int, Field(ge=0)]
+    since: Timestamp
+    soak_elapsed_seconds: Annotated[int, Field(ge=0)] = 0
+
+
+class Counts(ApiModel):
+    """The selected nodes, counted."""
+
+    total: Annotated[int, Field(ge=0)] = 0
+    live: Annotated[int, Field(ge=0)] = 0
+    updating: Annotated[int, Field(ge=0)] = 0
+    failed: Annotated[int, Field(ge=0)] = 0
+    offline: Annotated[int, Field(ge=0)] = 0
+
+
+class WorstNode(ApiModel):
+    """One of the nodes that need a look."""
+
+    name: Annotated[str, Field(max_length=253)]
+    state: Annotated[str, Field(max_length=32)]
+    reason: Annotated[str, Field(max_length=64)] = ""
+    message: Annotated[str, Field(max_length=256)] = ""
+
+
+class GateCheck(ApiModel):
+    """One measured value against its limit."""
+
+    name: Annotated[str, Field(max_length=32)]
+    value: float | None = None
+    limit: float
+    samples: Annotated[int, Field(ge=0)]
+    verdict: Verdict
+
+
+class GateStatus(ApiModel):
+    """The gate of the current wave."""
+
+    verdict: Verdict
+    checks: Annotated[list[GateCheck], Field(max_length=16, json_schema_extra=_ATOMIC_LIST)] = []
+
+
+class HistoryEntry(ApiModel):
+    """One ended rollout."""
+
+    version: Annotated[int, Field(ge=1)]
+    manifest: Digest
+    started: Timestamp
+    ended: Timestamp
+    outcome: Annotated[str, Field(max_length=32)]
+    reason: Annotated[str, Field(max_length=64)]
+
+
+class CompressedModelStatus(ApiModel):
+    """Bounded whatever the fleet's size: counts and worst nodes, never a map of all nodes."""
+
+    observed_generation: Annotated[int, Field(ge=0)] = 0
+    release: ReleaseRef | None = None
+    last_good: ReleaseRef | None = None
+    quarantined: Annotated[list[Quarantined], Field(max_length=50, json_schema_extra=_ATOMIC_LIST)] = []
+    hardware_classes: Annotated[list[HardwareClassStatus], Field(max_length=20, json_schema_extra=_ATOMIC_LIST)] = []
+    wave: WaveStatus | None = None
+    counts: Counts | None = None
+    worst_nodes: Annotated[list[WorstNode], Field(max_length=10, json_schema_extra=_ATOMIC_LIST)] = []
+    gate: GateStatus | None = None
+    history: Annotated[list[HistoryEntry], Field(max_length=10, json_schema_extra=_ATOMIC_LIST)] = []
+    conditions: Annotated[list[Condition], Field(max_length=8, json_schema_extra=_BY_TYPE)] = []

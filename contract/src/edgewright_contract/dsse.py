@@ -1,0 +1,89 @@
+"""DSSE envelopes (Dead Simple Signing Envelope 1.0.2) over ECDSA P-256: what manifests, trust and permits are wrapped in."""
+
+import base64
+import binascii
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Final
+
+from cryptography.exceptions import InvalidSignature
+from cryptography.hazmat.primitives.asymmetric import ec
+
+from edgewright_contract import keys
+
+IN_TOTO: Final = "application/vnd.in-toto+json"
+MAX_SIGNATURES: Final = 4
+
+
+class SignatureError(ValueError):
+    """Nothing that we trust signed these bytes."""
+
+
+@dataclass(frozen=True)
+class Opened:
+    """A payload whose signature held, and the id of the key that made it."""
+
+    payload: bytes
+    key_id: str
+
+
+def pae(payload_type: str, payload: bytes) -> bytes:
+    """The pre-authentication encoding: the bytes that are really signed."""
+    kind = payload_type.encode()
+    return b"DSSEv1 %d %b %d %b" % (len(kind), kind, len(payload), payload)
+
+
+def seal(payload: bytes, payload_type: str, key: ec.EllipticCurvePrivateKey) -> dict[str, Any]:
+    """The envelope of a payload with one signature."""
+    signature = key.sign(pae(payload_type, payload), keys.SIGNATURE_ALGORITHM)
+    return {
+        "payload": base64.b64encode(payload).decode(),
+        "payloadType": payload_type,
+        "signatures": [{"sig": base64.b64encode(signature).decode(), "keyid": ""}],
+    }
+
+
+def open_envelope(
+    envelope: object, payload_type: str, trusted: Mapping[str, ec.EllipticCurvePublicKey], *, hint: str | None = None
+) -> Opened:
+    """The payload, if one of the trusted keys (by key id) signed it. A hint only chooses; it is never believed.
+
+    Raises:
+        SignatureError: malformed, of another type, or signed by no trusted key.
+    """
+    if not isinstance(envelope, dict) or set(envelope) != {"payload", "payloadType", "signatures"}:
+        raise SignatureError("a DSSE envelope has exactly payload, payloadType and signatures")
+    if envelope["payloadType"] != payload_type:
+        raise SignatureError(f"payloadType must be {payload_type}")
+    payload = _decoded(envelope["payload"], "payload")
+    signatures = envelope["signatures"]
+    if not isinstance(signatures, list) or not 1 <= len(signatures) <= MAX_SIGNATURES:
+        raise SignatureError(f"1 to {MAX_SIGNATURES} signatures are read")
+    candidates = {hint: trusted[hint]} if hint in trusted else trusted if hint is None else {}
+    message = pae(payload_type, payload)
+    for entry in signatures:
+        if not isinstance(entry, dict) or not set(entry) <= {"sig", "keyid"} or "sig" not in entry:
+            raise SignatureError("a signature has sig and keyid")
+        signature = _decoded(entry["sig"], "sig")
+        for identity, key in candidates.items():
+            try:
+                key.verify(signature, message, keys.SIGNATURE_ALGORITHM)
+            except InvalidSignature:
+                continue
+            return Opened(payload, identity)
+    raise SignatureError("no trusted key signed this")
+
+
+def _decoded(text: object, what: str) -> bytes:
+    if not isinstance(text, str):
+        raise SignatureError(f"{what} must be base64 text")
+    try:
+        return base64.b64decode(text, validate=True)
+    except (binascii.Error, ValueError):
+        raise SignatureError(f"{what} is not base64") from None
+
+
+def canonical(value: Mapping[str, Any]) -> bytes:
+    """Sorted, compact UTF-8 JSON: one value, one digest."""
+    return json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False).encode()

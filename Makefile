@@ -1,0 +1,59 @@
+# Edgewright: `make demo` and `make test` are all that a newcomer needs; `make help` lists the rest.
+.DEFAULT_GOAL := help
+SHELL := bash
+PYTHON ?= python3
+UV := $(shell command -v uv 2>/dev/null || echo .tools/uv/bin/uv)
+BIN := .venv/bin
+MEMBERS := contract pipelines operator edge-agent cli local
+ARGS ?=
+
+.PHONY: help setup demo demo-stop test unit cluster lint types generate verify lock clean
+
+help: ## what there is
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  make \1\t\2/' | expand -t 20
+
+.tools/uv/bin/uv:
+	@echo "uv is missing: installing it into .tools/uv"
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "Python 3.11 or later is needed: make PYTHON=python3.12 $(MAKECMDGOALS)"; exit 1; }
+	@$(PYTHON) -m venv .tools/uv && .tools/uv/bin/python -m pip install --quiet --disable-pip-version-check uv
+
+.venv/.installed: requirements.lock $(MEMBERS:%=%/pyproject.toml) $(if $(findstring .tools,$(UV)),$(UV))
+	@echo "installing the locked packages into .venv (once; about 6 GB, torch is most of it)"
+	@test -x $(BIN)/python || $(UV) venv --quiet --python $(PYTHON) .venv
+	@VIRTUAL_ENV=$(CURDIR)/.venv $(UV) pip sync --quiet requirements.lock
+	@touch $@
+
+setup: .venv/.installed ## install what is missing into .venv
+
+demo: setup ## from nothing to a rolled-out model; ARGS="--exit --json" for scripts
+	@$(BIN)/edgewright demo $(ARGS)
+
+demo-stop: setup ## end everything that a demo started
+	@$(BIN)/edgewright demo --stop
+
+test: setup ## all tests, those on the real API server included
+	@$(BIN)/ruff check .
+	@$(BIN)/mypy contract/src pipelines/src operator/src edge-agent/src cli/src local/src
+	@$(BIN)/lint-imports --no-cache
+	@$(BIN)/python deploy/generate.py --check
+	@$(BIN)/python -m pytest -q --dist loadscope -n 2 tests
+
+unit: setup ## the fast tests only
+	@$(BIN)/python -m pytest -q tests --ignore tests/cluster --ignore tests/e2e
+
+lint: setup ## style, types and layers
+	@$(BIN)/ruff check . && $(BIN)/ruff format --check .
+	@$(BIN)/mypy contract/src pipelines/src operator/src edge-agent/src cli/src local/src
+	@$(BIN)/lint-imports --no-cache
+
+generate: setup ## CRDs, dashboards and the chart's copies from the types
+	@$(BIN)/python deploy/generate.py
+
+verify: setup ## fails when something generated is out of date
+	@$(BIN)/python deploy/generate.py --check
+
+lock: setup ## resolve anew into requirements.lock (versions and hashes, no hosts)
+	@$(UV) lock --quiet && $(UV) export --quiet --all-packages --all-groups --format requirements.txt -o requirements.lock
+
+clean: ## remove the environment and what runs left behind (not the build cache)
+	@rm -rf .venv .tools .edgewright

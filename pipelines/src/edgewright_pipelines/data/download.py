@@ -13,7 +13,6 @@ from edgewright_pipelines.data.report import Progress, Reporter
 
 MAX_BYTES = 4 << 30
 ATTEMPTS = 6  # in a row without one new byte
-_CHUNK = 1 << 20
 _WORTH_RETRYING = frozenset({408, 425, 429, 500, 502, 503, 504})
 
 
@@ -133,7 +132,7 @@ def _append(response: httpx2.Response, partial: Partial, start: int, report: Rep
         raise FetchError(f"{response.url} is {total:,} bytes long, more than the {MAX_BYTES:,} that the data can be.")
     with partial.data.open("r+b") as file:
         file.seek(start)
-        for chunk in response.iter_raw(_CHUNK):
+        for chunk in response.iter_raw():  # as it comes: a chunk size would hold bytes back, and lose them in a cut
             file.write(chunk)
             file.flush()
             if file.tell() > MAX_BYTES:

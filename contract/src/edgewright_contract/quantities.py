@@ -12,7 +12,11 @@ PERCENT_PATTERN: Final = r"^(100|[1-9]?[0-9])%$"
 
 Duration = Annotated[str, Field(pattern=DURATION_PATTERN, max_length=9)]
 Size = Annotated[str, Field(pattern=SIZE_PATTERN, max_length=11)]
-NodesOrPercent = Annotated[int | str, Field(json_schema_extra={"x-kubernetes-int-or-string": True})]
+NodesOrPercent = Annotated[
+    int | str,
+    # Of an int-or-string the server tests the pattern on strings and the minimum on integers.
+    Field(json_schema_extra={"x-kubernetes-int-or-string": True, "pattern": PERCENT_PATTERN, "minimum": 0}),
+]
 
 _UNITS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0}
 _SIZES = {"": 1, "Ki": 1024, "Mi": 1024**2, "Gi": 1024**3}

@@ -63,10 +63,11 @@ class Window(SignedModel):
 class ClassScore(SignedModel):
     """Scores of one class on the test split."""
 
-    precision: Fraction
-    recall: Fraction
     f1: Fraction
-    windows: Count
+    energy_kwh: Annotated[float, Field(ge=0)]
+    """Energy that the class really took."""
+    energy_error_kwh: float
+    """Energy attributed to it minus that."""
 
 
 class Accuracy(SignedModel):

@@ -1,0 +1,69 @@
+"""Reads EdgeNodes and CompressedModels of the cluster that a kubeconfig names. The only file of the CLI that talks to one."""
+
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+from kubernetes import client, config
+from kubernetes.client.exceptions import ApiException
+
+from edgewright_contract import names
+
+
+class ClusterError(RuntimeError):
+    """The cluster could not be read: a sentence that says what to do."""
+
+
+class Reader:
+    """Reads the objects of edgewright.dev."""
+
+    def __init__(self, api: client.ApiClient) -> None:
+        self._api = api
+        self._objects = client.CustomObjectsApi(api)
+
+    @classmethod
+    def from_kubeconfig(cls, path: Path) -> Self:
+        """A reader with the kubeconfig's current context.
+
+        Raises:
+            ClusterError: there is no such file, or it is no kubeconfig.
+        """
+        if not path.is_file():
+            raise ClusterError(f"no kubeconfig at {path}: set KUBECONFIG or pass --kubeconfig")
+        try:
+            return cls(config.new_client_from_config(str(path)))
+        except config.ConfigException as error:
+            raise ClusterError(f"{path} is no usable kubeconfig: {error}") from None
+
+    def edge_nodes(self) -> list[dict[str, Any]]:
+        """All EdgeNodes."""
+        found = self._call(self._objects.list_cluster_custom_object, names.GROUP, names.VERSION, names.EDGE_NODES)
+        return list(found["items"])
+
+    def compressed_model(self, namespace: str, name: str) -> dict[str, Any]:
+        """One CompressedModel."""
+        return self._call(
+            self._objects.get_namespaced_custom_object,
+            names.GROUP,
+            names.VERSION,
+            namespace,
+            names.COMPRESSED_MODELS,
+            name,
+        )
+
+    def _call(self, function: Any, *arguments: str) -> dict[str, Any]:
+        try:
+            return dict(function(*arguments))
+        except ApiException as error:
+            hint = "is edgewright installed there?" if error.status == 404 else "check the kubeconfig and its rights"
+            raise ClusterError(f"the cluster answered {error.status} {error.reason}: {hint}") from None
+        except Exception as error:  # the client lets its transport's errors through
+            raise ClusterError(f"the cluster cannot be reached: {type(error).__name__}: {error}") from None
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None) -> None:
+        close = getattr(self._api, "close", None)
+        if close is not None:
+            close()

@@ -1,0 +1,64 @@
+"""`edgewright data`: fetch the traces, and say what is in them."""
+
+import os
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from edgewright_cli.output import JsonFlag, err, out, print_json, sentences
+
+app = typer.Typer(no_args_is_help=True, help="Fetch the traces, and say what is in them.")
+
+DataOption = Annotated[
+    Path | None, typer.Option("--data", help="Tracebase folder; else TRACEBASE_DIR, else data/tracebase.")
+]
+
+
+def located(data: Path | None) -> Path | None:
+    """The folder to read: the option, TRACEBASE_DIR, data/tracebase, or none."""
+    from edgewright_pipelines.data import location
+
+    return data if data is not None else location.locate(os.environ, Path.cwd())
+
+
+@app.command("report")
+def report(data: DataOption = None, json_output: JsonFlag = False) -> None:
+    """Read every trace and report what was mended, skipped and dropped.
+
+    Example: edgewright data report --data data/tracebase
+    """
+    from edgewright_pipelines.data import location, traces
+
+    with sentences(traces.DataError, location.LocationError):
+        directory = located(data)
+        if directory is None:
+            raise traces.DataError("no traces: set TRACEBASE_DIR, pass --data, or run `edgewright data fetch` first")
+        _, found = traces.read(directory, cache=Path(".edgewright/traces"))
+    if json_output:
+        import json
+
+        print_json(json.loads(found.to_json()))
+    else:
+        out.print(found.to_markdown(), markup=False)
+
+
+@app.command("fetch")
+def fetch(
+    destination: Annotated[Path, typer.Argument(help="Where the traces go.")] = Path("data/tracebase"),
+    url: Annotated[str | None, typer.Option(help="Archive to fetch instead of the public one.")] = None,
+) -> None:
+    """Download the public Tracebase repository with pinned checksums; a broken download is resumed.
+
+    Example: edgewright data fetch
+    """
+    import httpx2
+
+    from edgewright_pipelines.data import download, manifest
+    from edgewright_pipelines.data import fetch as fetching
+
+    with sentences(download.FetchError, manifest.ManifestError, OSError), httpx2.Client(timeout=30) as client:
+        fetching.fetch(
+            url or fetching.URL, destination, manifest.packaged(), client, lambda progress: err.print(str(progress))
+        )
+    out.print(f"Tracebase is in {destination}.")

@@ -1,0 +1,29 @@
+"""`edgewright`: puts the commands together. The heavy parts are imported by the command that needs them."""
+
+import typer
+
+from edgewright_cli import data, demo, evaluate, keys, nodes, train
+
+app = typer.Typer(
+    name="edgewright",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_show_locals=False,
+    help="Train an energy model once, compress it many ways, and let every edge node run the variant that fits it.",
+)
+app.command("demo")(demo.demo)
+app.command("train")(train.train)
+app.command("evaluate")(evaluate.evaluate)
+app.add_typer(data.app, name="data")
+app.add_typer(keys.app, name="keys")
+app.command("nodes")(nodes.nodes)
+app.command("why")(nodes.why)
+
+
+def main() -> None:
+    """Entry point."""
+    app()
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,159 @@
+"""`edgewright train`: from a recipe to measured variants, and to a signed release in MLflow when asked."""
+
+import os
+import time
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
+from rich.table import Table
+
+from edgewright_cli import data as data_command
+from edgewright_cli.output import JsonFlag, err, out, print_json, sentences
+
+if TYPE_CHECKING:
+    from edgewright_pipelines.flow import Result, Source
+
+WORKSPACE = Path(".edgewright")
+
+
+def train(
+    recipe: Annotated[Path, typer.Argument(help="The recipe, a TOML file.")],
+    quick: Annotated[bool, typer.Option("--quick", help="Lay the recipe's [quick] table over it: minutes.")] = False,
+    data: data_command.DataOption = None,
+    workspace: Annotated[Path, typer.Option(help="Where finished stages are kept and reused.")] = WORKSPACE,
+    mlflow: Annotated[str | None, typer.Option(help="URL of an MLflow server to publish a signed release to.")] = None,
+    alias: Annotated[str | None, typer.Option(help="Alias to move to the published version.")] = None,
+    keys: Annotated[Path | None, typer.Option(help="Folder of `edgewright keys new`; needed with --mlflow.")] = None,
+    only: Annotated[str | None, typer.Option(help="Publish only these variants, separated by commas.")] = None,
+    json_output: JsonFlag = False,
+) -> None:
+    """Train, prune, quantize and measure; a rerun reuses every stage whose inputs did not change.
+
+    Examples:
+      edgewright train pipelines/recipes/identify.toml --quick
+      edgewright train pipelines/recipes/identify.toml --mlflow http://127.0.0.1:5000 --alias production --keys keys
+    """
+    from edgewright_pipelines import flow, prune, publish, quantize, release, splits, windows
+    from edgewright_pipelines import handover as handing
+    from edgewright_pipelines import recipe as recipes
+    from edgewright_pipelines import signing_keys, stages
+    from edgewright_pipelines import train as training
+    from edgewright_pipelines.data import location, traces
+
+    expected = (
+        recipes.RecipeError,
+        traces.DataError,
+        location.LocationError,
+        splits.SplitError,
+        windows.WindowError,
+        training.TrainingError,
+        prune.PruningError,
+        quantize.QuantizationError,
+        release.ReleaseError,
+        publish.PublishError,
+        handing.HandoverError,
+        signing_keys.KeysError,
+        OSError,
+    )
+    started = time.monotonic()
+    with sentences(*expected):
+        if mlflow and not keys:
+            raise signing_keys.KeysError("--mlflow needs --keys: make them with `edgewright keys new keys`")
+        loaded = recipes.load(recipe, quick=quick)
+        source = _source(data, workspace)
+        with _progress() as report:
+            result = flow.run(loaded, source, stages.Stages(workspace / "stages"), report)
+        summary: dict[str, Any] = {"variants": [_row(built, result) for built in result.variants]}
+        if mlflow and keys:
+            summary["published"] = _publish(result, mlflow, keys, alias, only.split(",") if only else None)
+    summary["seconds"] = round(time.monotonic() - started, 1)
+    summary["synthetic"] = result.synthetic
+    if json_output:
+        print_json(summary)
+        return
+    out.print(_table(summary["variants"]))
+    if "published" in summary:
+        out.print(f"published version {summary['published']['version']} ({summary['published']['manifest']})")
+
+
+def _source(data: Path | None, workspace: Path) -> "Source":
+    from edgewright_pipelines.data import synthetic, traces
+    from edgewright_pipelines.flow import Source
+
+    directory = data_command.located(data)
+    if directory is None:
+        err.print(f"[bold yellow]{synthetic.BANNER}")
+        return Source(synthetic.generate(seed=1, devices=3, days=8), synthetic=True)
+    found, report = traces.read(directory, cache=workspace / "traces")
+    if report.skipped:
+        err.print(f"{len(report.skipped)} files were skipped; `edgewright data report` names them")
+    return Source(found, synthetic=False)
+
+
+class _progress:
+    """A bar for people, a line for each stage where standard error is no terminal."""
+
+    def __init__(self) -> None:
+        self._bar = Progress(
+            TextColumn("{task.description:44}"), BarColumn(), TimeElapsedColumn(), console=err, transient=True
+        )
+        self._task = self._bar.add_task("starting", total=1.0)
+        self._stage = ""
+
+    def __enter__(self) -> "_progress":
+        if err.is_terminal:
+            self._bar.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if err.is_terminal:
+            self._bar.stop()
+
+    def __call__(self, what: str, fraction: float) -> None:
+        if err.is_terminal:
+            self._bar.update(self._task, description=what, completed=fraction)
+        elif (stage := what.partition(" (")[0]) != self._stage:
+            self._stage = stage
+            err.print(stage)
+
+
+def _row(built: Any, result: "Result") -> dict[str, Any]:
+    measured = built.measured
+    return {
+        "name": built.name,
+        "bytes": measured.bytes,
+        "parameters": measured.parameters,
+        "macs": measured.macs,
+        "p50Microseconds": round(measured.latency.p50, 1),
+        "p95Microseconds": round(measured.latency.p95, 1),
+        # a score on made-up data means nothing, so none is told
+        "macroF1": None if result.synthetic else round(measured.scores.macro_f1, 4),
+        "dayMacroF1": None if result.synthetic else round(measured.scores.macro_f1_by_day, 4),
+        "bce": None if result.synthetic else round(measured.scores.bce, 4),
+    }
+
+
+def _table(rows: list[dict[str, Any]]) -> Table:
+    table = Table("VARIANT", "BYTES", "P50 us", "F1 window", "F1 day", "BCE", box=None)
+    for row in rows:
+        scores = [f"{row[key]:.3f}" if row[key] is not None else "-" for key in ("macroF1", "dayMacroF1", "bce")]
+        table.add_row(row["name"], f"{row['bytes']:,}", f"{row['p50Microseconds']:.0f}", *scores)
+    return table
+
+
+def _publish(result: "Result", url: str, keys: Path, alias: str | None, only: list[str] | None) -> dict[str, Any]:
+    # the client retries for minutes by default, and a person waits here
+    os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "3")
+    from mlflow import MlflowClient
+
+    from edgewright_pipelines import handover, publish, signing_keys, tracking
+
+    client = MlflowClient(tracking_uri=url)
+    key = signing_keys.load(keys).private(signing_keys.Role.RELEASE)
+    run_id = tracking.log(client, result)
+    unsigned = handover.unsigned(result, created=datetime.now(UTC), only=only, run_id=run_id)
+    done = publish.to_mlflow(unsigned, key, client, alias=alias, now=time.time(), run_id=run_id)
+    return {"version": done.version, "sequence": done.sequence, "manifest": done.manifest, "run": run_id}

@@ -1,0 +1,105 @@
+"""Between the flow and the release: what `flow.run` measured, in the words of the contract."""
+
+from collections.abc import Sequence
+from datetime import datetime
+
+import numpy as np
+import numpy.typing as npt
+
+from edgewright_contract import release as contract
+from edgewright_pipelines import release
+from edgewright_pipelines.flow import Built, Result
+from edgewright_pipelines.scores import Scores
+from edgewright_pipelines.windows import WindowSet
+
+
+class HandoverError(ValueError):
+    """The result cannot become the release that was asked for."""
+
+
+def unsigned(
+    result: Result, *, created: datetime, only: Sequence[str] | None = None, run_id: str | None = None
+) -> release.UnsignedRelease:
+    """The release of all variants, or of those named in `only`.
+
+    Raises:
+        HandoverError: a name in `only` that the run did not make.
+        ReleaseError: parts that do not fit.
+    """
+    recipe = result.recipe
+    origin = release.Origin(
+        recipe.name, recipe.digest(), result.data_digest, result.synthetic, created, run_id=run_id
+    )
+    window = contract.Window(seconds=recipe.window.seconds, hop_seconds=recipe.window.hop_seconds)
+    validation = result.validation
+    return release.build(
+        origin,
+        window,
+        result.classes,
+        [_variant(built, synthetic=result.synthetic) for built in _chosen(result.variants, only)],
+        golden_of(validation, recipe.release.golden_windows),
+        release.reference_of(result.classes, validation.label, validation.watts),
+        tolerance=recipe.release.tolerance,
+    )
+
+
+def _chosen(variants: Sequence[Built], only: Sequence[str] | None) -> list[Built]:
+    if only is None:
+        return list(variants)
+    made = {built.name: built for built in variants}
+    if missing := [name for name in only if name not in made]:
+        raise HandoverError(f"variant {missing[0]} was not made; there are {', '.join(made)}")
+    return [made[name] for name in only]
+
+
+def golden_of(windows: WindowSet, count: int) -> npt.NDArray[np.uint16]:
+    """Windows [count, seconds] spread over the classes: one of each in turn, the one that takes most energy first."""
+    energy = windows.watts.sum(axis=1, dtype=np.int64)
+    queues = []
+    for label in range(len(windows.classes)):
+        rows = np.flatnonzero(windows.label == label)
+        queues.append(list(rows[np.argsort(-energy[rows], kind="stable")]))
+    picked: list[int] = []
+    while len(picked) < min(count, len(windows)):
+        for queue in queues:
+            if queue and len(picked) < count:
+                picked.append(int(queue.pop(0)))
+    return np.ascontiguousarray(windows.watts[picked])
+
+
+def _variant(built: Built, *, synthetic: bool) -> release.BuiltVariant:
+    measured = built.measured
+    pruning = built.pruning and contract.Pruning(
+        importance=contract.Importance(built.pruning.importance.value),
+        scope=contract.Scope(built.pruning.scope.value),
+        ratio=built.pruning.ratio,
+    )
+    accuracy = None if synthetic else _accuracy(measured.scores)
+    return release.BuiltVariant(
+        built.name,
+        built.onnx,
+        contract.Precision(built.precision.value),
+        built.parent,
+        pruning,
+        release.Figures(measured.parameters, measured.macs, measured.latency.p50, measured.latency.p95, accuracy),
+    )
+
+
+def _accuracy(scores: Scores) -> contract.Accuracy:
+    true = sum(scores.energy_kwh.values())
+    wrong = sum(abs(error) for error in scores.energy_error_kwh.values())
+    return contract.Accuracy(
+        macro_f1=scores.macro_f1,
+        day_macro_f1=scores.macro_f1_by_day,
+        accuracy=scores.accuracy,
+        bce=scores.bce,
+        energy_error=wrong / true if true else 0.0,
+        per_class={
+            name: contract.ClassScore(
+                f1=f1,
+                energy_kwh=scores.energy_kwh.get(name, 0.0),
+                energy_error_kwh=scores.energy_error_kwh.get(name, 0.0),
+            )
+            for name, f1 in scores.f1_by_class.items()
+        },
+    )

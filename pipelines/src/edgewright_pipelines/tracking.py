@@ -1,0 +1,56 @@
+"""Beside publishing: the run in MLflow with the recipe, each variant's figures, and the plots that people look at."""
+
+import tempfile
+from pathlib import Path
+
+from mlflow import MlflowClient
+from mlflow.entities import Metric, Param
+
+from edgewright_pipelines import plots
+from edgewright_pipelines.flow import Result
+
+EXPERIMENT = "edgewright"
+
+
+def log(client: MlflowClient, result: Result) -> str:
+    """Log a finished run; returns its id. Synthetic data logs sizes and times, and no score."""
+    found = client.get_experiment_by_name(EXPERIMENT)
+    experiment = found.experiment_id if found else client.create_experiment(EXPERIMENT)
+    run_id = str(client.create_run(experiment, run_name=result.recipe.name).info.run_id)
+    recipe = result.recipe
+    params = {
+        "recipe": recipe.name,
+        "recipe_digest": recipe.digest(),
+        "data_digest": result.data_digest,
+        "synthetic": str(result.synthetic),
+        "seed": str(recipe.seed),
+        "steps": str(recipe.training.steps),
+        "window_seconds": str(recipe.window.seconds),
+        "split": recipe.split.by.value,
+    }
+    losses = [Metric("train_loss", point.loss, 0, point.step) for point in result.history][-1000:]
+    client.log_batch(run_id, metrics=losses, params=[Param(key, value) for key, value in params.items()])
+    client.log_batch(run_id, metrics=_figures(result))
+    with tempfile.TemporaryDirectory() as folder:
+        for plot in plots.draw(result, Path(folder)):
+            client.log_artifact(run_id, str(plot), "plots")
+    client.set_terminated(run_id)
+    return run_id
+
+
+def _figures(result: Result) -> list[Metric]:
+    metrics = []
+    for built in result.variants:
+        measured = built.measured
+        figures = {
+            "bytes": measured.bytes,
+            "parameters": measured.parameters,
+            "macs": measured.macs,
+            "p50_microseconds": measured.latency.p50,
+            "p95_microseconds": measured.latency.p95,
+        }
+        if not result.synthetic:
+            scores = measured.scores
+            figures |= {"macro_f1": scores.macro_f1, "day_macro_f1": scores.macro_f1_by_day, "bce": scores.bce}
+        metrics += [Metric(f"{built.name}/{key}", float(value), 0, 0) for key, value in figures.items()]
+    return metrics

@@ -1,0 +1,114 @@
+"""`edgewright-agent`: reads the settings, wires the parts together and runs until SIGTERM."""
+
+import argparse
+import asyncio
+import logging
+import os
+import random
+import signal
+import ssl
+import sys
+from collections.abc import Callable
+from datetime import UTC, datetime
+from pathlib import Path
+
+import httpx2
+from pydantic import ValidationError
+
+from edgewright_agent import hardware, verify
+from edgewright_agent.agent import Agent
+from edgewright_agent.download import Gateway
+from edgewright_agent.kube import Kube
+from edgewright_agent.rollout import Tools
+from edgewright_agent.settings import PREFIX, AgentSettings
+from edgewright_agent.store import StateError, Store
+from edgewright_agent.supervisor import Server, listening_socket
+from edgewright_contract import keys
+
+_EXAMPLES = f"""
+settings come from the environment, with the prefix {PREFIX}:
+  {PREFIX}NODE=plant-a-1  {PREFIX}STATE_DIR=/var/lib/edgewright
+  {PREFIX}API_URL=https://10.0.0.1:6443  {PREFIX}API_CA=/etc/edgewright/ca.pem  {PREFIX}API_TOKEN_FILE=/run/edgewright/api
+  {PREFIX}GATEWAY_URL=https://gateway:8443  {PREFIX}GATEWAY_TOKEN_FILE=/run/edgewright/gateway
+  {PREFIX}ROOT_KEY_FILE=/etc/edgewright/root.pub
+
+examples:
+  edgewright-agent run          follow the EdgeNode of this node, serve on 127.0.0.1:8080
+  edgewright-agent hardware     print what this node is (class, flags, cores) as JSON and end
+"""
+
+
+def main() -> int:
+    """Entry point of `edgewright-agent`."""
+    parser = argparse.ArgumentParser(
+        prog="edgewright-agent",
+        description="Verifies, tests, swaps and serves a release on an edge node.",
+        epilog=_EXAMPLES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    commands = parser.add_subparsers(dest="command", required=True)
+    commands.add_parser("run", help="follow the EdgeNode of this node and serve")
+    commands.add_parser("hardware", help="print what this node is")
+    if parser.parse_args().command == "hardware":
+        print(hardware.measured(None).model_dump_json(by_alias=True, indent=2))
+        return 0
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
+    logging.getLogger("httpx2").setLevel(logging.WARNING)
+    try:
+        asyncio.run(_run(AgentSettings()))  # type: ignore[call-arg]  # the environment gives them
+    except ValidationError as error:
+        for problem in error.errors():
+            name = PREFIX + "_".join(str(part) for part in problem["loc"]).upper()
+            print(f"edgewright-agent: {name}: {problem['msg']}", file=sys.stderr)
+        return 2
+    except (StateError, OSError, keys.KeyFormatError) as error:
+        print(f"edgewright-agent: {error}", file=sys.stderr)
+        return 1
+    return 0
+
+
+async def _run(settings: AgentSettings) -> None:
+    root = keys.load_public(settings.root_key_file.read_bytes())
+    listener = listening_socket(settings.host, settings.port)
+    store = Store(settings.state_dir)
+    control = settings.state_dir / "control.sock"
+    server = Server(listener, control, start_seconds=settings.start_seconds, hang_seconds=settings.hang_seconds)
+    machine = hardware.measured(settings.hardware_class)
+    rng = random.Random(f"{settings.node}{os.getpid()}")  # noqa: S311 - spreads load, guards nothing
+    async with (
+        _client(settings.api_url, settings.api_ca) as api,
+        _client(settings.gateway_url, settings.gateway_ca) as blobs,
+    ):
+        gateway = Gateway(
+            blobs,
+            _token(settings.gateway_token_file),
+            deadline=settings.download_seconds,
+            min_free_bytes=settings.min_free_bytes,
+        )
+        node = verify.Node(settings.node, machine.class_)
+        tools = Tools(settings, store, gateway, server, root, node, lambda: datetime.now(UTC))
+        kube = Kube(api, _token(settings.api_token_file), settings.node, rng=rng)
+        logging.getLogger(__name__).info("serving on %s port %d", *listener.getsockname()[:2])
+        task = asyncio.ensure_future(Agent(tools, kube, machine, rng).run())
+        for number in (signal.SIGTERM, signal.SIGINT):
+            asyncio.get_running_loop().add_signal_handler(number, task.cancel)
+        try:
+            await task
+        except asyncio.CancelledError:
+            logging.getLogger(__name__).info("ended by a signal")
+        finally:
+            await server.stop()
+            listener.close()
+
+
+def _client(url: str, ca: Path | None) -> httpx2.AsyncClient:
+    verified: ssl.SSLContext | bool = ssl.create_default_context(cafile=str(ca)) if ca else True
+    return httpx2.AsyncClient(base_url=url, verify=verified, timeout=30.0, trust_env=False)
+
+
+def _token(path: Path) -> Callable[[], str]:
+    return lambda: path.read_text().strip()
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,84 @@
+"""From the supervisor's records to EdgeNode.status: pure."""
+
+from collections.abc import Iterable, Mapping
+from datetime import datetime
+from typing import Any
+
+from edgewright_agent.lifecycle import rfc3339
+from edgewright_agent.state import ModelRecord
+from edgewright_contract.conditions import Condition, ConditionStatus, ConditionType, Reason, merged
+from edgewright_contract.edgenode import EdgeNodeStatus, Figures, Hardware, ModelState, ModelStatus
+
+
+def status(
+    hardware: Hardware,
+    records: Iterable[ModelRecord],
+    figures: Mapping[str, Figures],
+    before: Iterable[Condition],
+    trust_problem: tuple[Reason, str] | None,
+    now: datetime,
+) -> EdgeNodeStatus:
+    """The whole status; a condition that did not flip keeps its time."""
+    held = sorted(records, key=lambda record: record.name)
+    return EdgeNodeStatus(
+        hardware=hardware,
+        models=[model_status(record, figures.get(record.name)) for record in held],
+        conditions=merged(before, _conditions(held, trust_problem, rfc3339(now))),
+    )
+
+
+def model_status(record: ModelRecord, figures: Figures | None) -> ModelStatus:
+    """One model as the operator reads it."""
+    return ModelStatus(
+        name=record.name,
+        state=record.state,
+        reason=record.reason,
+        message=record.message[:512],
+        target=record.target.manifest if record.target else None,
+        trial=record.trial,
+        live=record.live.served() if record.live else None,
+        previous=record.previous.served() if record.previous else None,
+        benchmark=record.benchmark[:8],
+        figures=figures,
+    )
+
+
+def figures_of(answer: Mapping[str, Any], since: Mapping[str, str | None]) -> dict[str, Figures]:
+    """The server's `figures` answer as contract types, with the start of each model's trial.
+
+    Raises:
+        ValueError: the answer does not fit the contract.
+    """
+    models = answer.get("models", {})
+    return {name: Figures.model_validate({**values, "since": since.get(name)}) for name, values in models.items()}
+
+
+def as_patch(now: EdgeNodeStatus) -> dict[str, Any]:
+    """As it goes over the wire; absent fields stay out, so that the atomic parts replace their former selves."""
+    return now.model_dump(mode="json", by_alias=True, exclude_none=True)
+
+
+def _conditions(records: list[ModelRecord], trust_problem: tuple[Reason, str] | None, stamp: str) -> list[Condition]:
+    waiting = [record for record in records if record.state is not ModelState.LIVE]
+    if not records:
+        ready = (ConditionStatus.TRUE, Reason.NOTHING_ASSIGNED, "")
+    elif not waiting:
+        ready = (ConditionStatus.TRUE, Reason.SERVING, "")
+    elif all(record.live for record in records):
+        ready = (ConditionStatus.TRUE, Reason.SERVING_PREVIOUS, f"{waiting[0].name}: {waiting[0].message}")
+    else:
+        missing = next(record for record in records if record.live is None)
+        ready = (ConditionStatus.FALSE, Reason.NO_MODEL, f"{missing.name}: {missing.reason} {missing.message}")
+    full = {Reason.INSUFFICIENT_STORAGE.value, Reason.STORAGE_ERROR.value}
+    short = next((record for record in records if record.reason in full), None)
+    stored = (
+        (ConditionStatus.FALSE, Reason(short.reason), short.message)
+        if short
+        else (ConditionStatus.TRUE, Reason.STORED, "")
+    )
+    trusted = (ConditionStatus.FALSE, *trust_problem) if trust_problem else (ConditionStatus.TRUE, Reason.TRUSTED, "")
+    rows = ((ConditionType.READY, ready), (ConditionType.STORAGE_OK, stored), (ConditionType.TRUST_OK, trusted))
+    return [
+        Condition(type=kind, status=truth, reason=reason.value, message=message[:1024], last_transition_time=stamp)
+        for kind, (truth, reason, message) in rows
+    ]

@@ -1,0 +1,63 @@
+"""What the agent is told from outside: environment variables with the prefix EDGEWRIGHT_AGENT_, read once at start."""
+
+from pathlib import Path
+
+from pydantic import Field
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+PREFIX = "EDGEWRIGHT_AGENT_"
+
+
+class AgentSettings(BaseSettings):
+    """Settings of the supervisor. The server process inherits the environment, so its source settings pass through."""
+
+    model_config = SettingsConfigDict(env_prefix=PREFIX, extra="ignore", frozen=True, use_attribute_docstrings=True)
+
+    node: str = Field(min_length=1, max_length=253)
+    """Name of the node; the EdgeNode and the Lease are named alike."""
+    state_dir: Path
+    """Folder for releases and state; it must survive a reboot."""
+    api_url: str
+    """Base URL of the API server."""
+    api_ca: Path | None = None
+    """PEM file of the API server's certificate authority; none: the system's."""
+    api_token_file: Path
+    """Token for the API server; read again for every request, because it is renewed."""
+    gateway_url: str
+    """Base URL of the model gateway."""
+    gateway_ca: Path | None = None
+    """PEM file of the gateway's certificate authority; none: the system's."""
+    gateway_token_file: Path
+    """Token of audience edgewright-gateway; read again for every request."""
+    root_key_file: Path
+    """PEM file of the offline root key's public half."""
+    host: str = "127.0.0.1"
+    """Address that the server listens on."""
+    port: int = Field(default=8080, ge=0, le=65_535)
+    """Port that the server listens on; 0 takes a free one."""
+    hardware_class: str | None = Field(default=None, max_length=63)
+    """Overrides the computed hardware class, as the label edgewright.dev/hardware-class does."""
+    heartbeat_seconds: float = Field(default=300.0, gt=0)
+    """The Lease is renewed about this often (± 20 %)."""
+    figures_seconds: float = Field(default=60.0, gt=0)
+    """During a trial the figures go into the status this often."""
+    trial_seconds: float = Field(default=3600.0, ge=0)
+    """How long a model that went live may still be reverted by the node itself."""
+    shadow_seconds: float = Field(default=0.0, ge=0)
+    """How long a model runs beside the old one before it goes live."""
+    download_seconds: float = Field(default=900.0, gt=0)
+    """Deadline of one attempt to fetch one file; the next attempt goes on where it ended."""
+    retry_seconds: float = Field(default=30.0, gt=0)
+    """Longest pause between two attempts to fetch."""
+    self_test_seconds: float = Field(default=60.0, gt=0)
+    """Deadline of the self-test process."""
+    self_test_bytes: int = Field(default=2 * 1024**3, gt=0)
+    """Address space that the self-test process may take."""
+    ping_seconds: float = Field(default=2.0, gt=0)
+    """The server is asked for a sign of life this often."""
+    hang_seconds: float = Field(default=10.0, gt=0)
+    """A server that does not answer for so long is replaced."""
+    start_seconds: float = Field(default=60.0, gt=0)
+    """A server that is not ready after so long is replaced."""
+    min_free_bytes: int = Field(default=16 * 1024**2, ge=0)
+    """Space on disk that stays free beside a download."""

@@ -1,8 +1,9 @@
-"""Stage `quantize.to_int8 → evaluate.measure → release.build`: figures of the exported file itself, never of the network."""
+"""Stage `quantize.to_int8 → evaluate.measure → release.build`: figures of the exported file, never of the network."""
 
 from dataclasses import dataclass
 
 import numpy as np
+import numpy.typing as npt
 
 from edgewright_pipelines import latency
 from edgewright_pipelines.graph_costs import costs
@@ -42,6 +43,7 @@ def measure(
     return Measured(len(model), on_paper.parameters, on_paper.macs, taken, scores)
 
 
-def example(windows: WindowSet) -> "np.typing.NDArray[np.uint16]":
+def example(windows: WindowSet) -> npt.NDArray[np.uint16]:
     """The window that takes most energy: one to time files on, the same for all."""
-    return windows.watts[int(windows.watts.sum(axis=1, dtype=np.int64).argmax())]
+    strongest = int(windows.watts.sum(axis=1, dtype=np.int64).argmax())
+    return np.asarray(windows.watts[strongest])

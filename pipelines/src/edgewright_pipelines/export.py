@@ -1,4 +1,7 @@
-"""Stage `prune.shrink → export.to_onnx → quantize.to_int8`: a trained network becomes one ONNX file, the same bytes each time."""
+"""Stage `prune.shrink → export.to_onnx → quantize.to_int8`: a trained network becomes one ONNX file.
+
+The same network gives the same bytes, wherever and whenever it is exported.
+"""
 
 import logging
 import warnings
@@ -57,7 +60,7 @@ def serialize(model: onnx.ModelProto) -> bytes:
     stripped = onnx.ModelProto()
     stripped.CopyFrom(model)
     for field in ("metadata_props", "doc_string", "producer_version", "domain", "functions"):
-        stripped.ClearField(field)  # type: ignore[arg-type]
+        stripped.ClearField(field)
     stripped.producer_name = PRODUCER
     _strip_graph(stripped.graph)
     # Operator sets of other domains stay only if a node uses them.
@@ -66,7 +69,7 @@ def serialize(model: onnx.ModelProto) -> bytes:
     del stripped.opset_import[:]
     stripped.opset_import.extend(opsets)
     onnx.checker.check_model(stripped, full_check=True)
-    return stripped.SerializeToString(deterministic=True)
+    return bytes(stripped.SerializeToString(deterministic=True))
 
 
 def check_parity(

@@ -1,4 +1,8 @@
-"""Inside export: batch norms become part of the layers beside them, so that the graph holds only what must be computed."""
+"""Inside export: batch norms become part of the layers beside them, so that the graph holds only what is computed.
+
+And each channel is brought to about the same range, which changes no answer (ReLU and pooling pass a factor through)
+but lets one INT8 scale fit all channels of a tensor; without it INT8 loses most of the accuracy of the head.
+"""
 
 import copy
 from typing import cast
@@ -8,18 +12,44 @@ from torch import nn
 from torch.nn.utils import fuse_conv_bn_eval, fuse_linear_bn_eval
 
 from edgewright_pipelines.networks import Classifier
+from edgewright_pipelines.networks.classifier import convolution_of
+
+SIGMAS = 4.0  # how many deviations above its mean a channel is taken to reach
+LEAST_RANGE = 1e-3  # a dead channel must not be blown up
 
 
 def fold(network: Classifier, temperature: float = 1.0) -> Classifier:
-    """A copy in evaluation mode without batch norms, whose logits are divided by `temperature`."""
+    """A copy in evaluation mode without batch norms, with even channels, whose logits are divided by `temperature`."""
     network = copy.deepcopy(network).eval()
+    ranges = [_range(stage) for stage in network.stages]
     for module in list(network.modules()):
         if isinstance(module, nn.Sequential):
             _fold_sequence(module)
     with torch.no_grad():
-        network.output.weight /= temperature
-        network.output.bias /= temperature
+        for stage, channels in enumerate(ranges):
+            _even(network, stage, channels)
+        for parameter in network.output.parameters():
+            parameter.div_(temperature)
     return network
+
+
+def _range(stage: nn.Module) -> torch.Tensor:
+    """About the largest output of each channel [channels], from its batch norm alone."""
+    assert isinstance(stage, nn.Sequential)  # noqa: S101 (for the type checker)
+    norm = stage[1]
+    assert isinstance(norm, nn.BatchNorm2d)  # noqa: S101
+    return (norm.bias + SIGMAS * norm.weight.abs()).detach().clamp(min=LEAST_RANGE)
+
+
+def _even(network: Classifier, stage: int, channels: torch.Tensor) -> None:
+    convolution = convolution_of(network.stages[stage])
+    convolution.weight /= channels[:, None, None, None]
+    assert convolution.bias is not None  # noqa: S101 (for the type checker)
+    convolution.bias /= channels
+    for reader in network.readers(stage):
+        factors = channels.repeat_interleave(reader.columns)
+        columns = reader.layer.weight[:, reader.first : reader.first + len(factors)]
+        columns *= factors.reshape(1, -1, *([1] * (columns.dim() - 2)))
 
 
 def _fold_sequence(sequence: nn.Sequential) -> None:

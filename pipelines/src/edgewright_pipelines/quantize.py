@@ -1,4 +1,4 @@
-"""Stage `export.to_onnx → quantize.to_int8 → evaluate.measure`: an FP32 file becomes an INT8 file, calibrated on real windows.
+"""Stage `export.to_onnx → quantize.to_int8 → evaluate.measure`: FP32 becomes INT8, calibrated on real windows.
 
 Training aware of quantization would come in before export and end here too, with its own ranges as overrides.
 """
@@ -32,7 +32,7 @@ class Scheme:
     activation: QuantType = QuantType.QUInt8
     weight: QuantType = QuantType.QInt8
     reduce_range: bool = True
-    operators: tuple[str, ...] = ("Conv", "Gemm", "MatMul", "Clip", "MaxPool", "GlobalAveragePool", "Concat", "Relu")
+    operators: tuple[str, ...] = ("Conv", "Gemm", "Relu", "Clip", "MaxPool", "AveragePool", "Concat")
 
 
 class QuantizationError(ValueError):
@@ -69,6 +69,7 @@ def _quantize(graph: onnx.ModelProto, target: Path, windows: npt.NDArray[Any], s
             _Windows(windows),
             quant_format=QuantFormat.QDQ,
             op_types_to_quantize=list(scheme.operators),
+            nodes_to_exclude=_in_watts(graph.graph),
             per_channel=True,
             reduce_range=scheme.reduce_range,
             activation_type=scheme.activation,
@@ -80,11 +81,22 @@ def _quantize(graph: onnx.ModelProto, target: Path, windows: npt.NDArray[Any], s
         root.setLevel(level)
 
 
+def _in_watts(graph: onnx.GraphProto) -> list[str]:
+    """Nodes before a logarithm: their values are watts, of which 256 even levels would lose every small appliance."""
+    wanted = {name for node in graph.node if node.op_type == "Log" for name in node.input}
+    found = []
+    for node in reversed(graph.node):  # topological order, so each node comes after all that read it
+        if wanted.intersection(node.output):
+            found.append(node.name)
+            wanted.update(node.input)
+    return found
+
+
 class _Windows(CalibrationDataReader):  # type: ignore[misc]
     def __init__(self, windows: npt.NDArray[Any]) -> None:
         self.parts = self._cut(windows)
 
-    def get_next(self) -> dict[str, npt.NDArray[np.float32]] | None:  # type: ignore[override]
+    def get_next(self) -> dict[str, npt.NDArray[np.float32]] | None:
         return next(self.parts, None)
 
     @staticmethod

@@ -1,4 +1,4 @@
-"""Inside training: draws windows so that frequent classes and devices lead, but only by the square root of their days."""
+"""Inside training: draws windows; frequent classes and devices lead, but only by the square root of their days."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -53,7 +53,10 @@ class Sampler:
 
 
 def sampler(traces: Sequence[Trace], classes: Sequence[str], seconds: int, how: Augmentation) -> Sampler:
-    """Odds of a class and, inside it, of a device go with days^0.5. Raises SamplingError if no day has an active window."""
+    """Odds of a class and, inside it, of a device go with days^0.5.
+
+    Raises SamplingError if no day has an active window.
+    """
     devices = _devices(traces, classes, seconds)
     if not devices:
         raise SamplingError(

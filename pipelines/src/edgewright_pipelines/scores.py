@@ -104,4 +104,4 @@ def _energy(answers: Labels, windows: WindowSet, share: float) -> tuple[Floats, 
     kwh = windows.watts.sum(axis=1, dtype=np.float64) * share / WATT_SECONDS_PER_KWH
     truth = np.bincount(windows.label, weights=kwh, minlength=len(windows.classes))
     given = np.bincount(answers, weights=kwh, minlength=len(windows.classes))
-    return truth, given - truth
+    return truth, np.asarray(given - truth, dtype=np.float64)

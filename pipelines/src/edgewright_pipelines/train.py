@@ -1,4 +1,4 @@
-"""Third stage, `windows.cut → train.fit → prune.shrink`: days become a trained network, the same one for the same seed."""
+"""Third stage, `windows.cut → train.fit → prune.shrink`: days become a network, the same one for the same seed."""
 
 import copy
 import math
@@ -32,11 +32,10 @@ class TrainingError(RuntimeError):
 
 @dataclass(frozen=True, slots=True)
 class Point:
-    """Mean loss since the former point, and the learning rate, at one step."""
+    """Mean loss since the former point, at one step."""
 
     step: int
     loss: float
-    learning_rate: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,7 +94,7 @@ def finetune(
     report: Report = silent,
     threads: int = 1,
 ) -> Trained:
-    """Train a copy of a pruned `network` on labels and, in equal parts, on the answers of the network it was cut from."""
+    """Train a copy of a pruned `network`, in equal parts on labels and on answers of the network it was cut from."""
     compression, training = recipe.compression, recipe.training
     if not compression.finetune_steps:
         return Trained(copy.deepcopy(network).eval(), (), 0.0)
@@ -137,7 +136,7 @@ def _run(
             recent.append(_step(network, draws, loss_of, optimizer, rate, recipe, rng))
             average.update(network)
             if (step + 1) % every == 0 or step + 1 == schedule.steps:
-                history.append(Point(step + 1, _mean(recent, step + 1), rate))
+                history.append(Point(step + 1, _mean(recent, step + 1)))
                 report(step + 1, schedule.steps, history[-1].loss)
                 recent = []
     return Trained(average.network.eval(), tuple(history), time.monotonic() - started)

@@ -1,19 +1,41 @@
-"""What every network family shares with the stages behind it: the name of its last layer and its blocks."""
+"""What every network family shares with the stages behind it: the name of its last layer, its blocks and their links."""
+
+from dataclasses import dataclass
 
 from torch import nn
+
+
+@dataclass(frozen=True, slots=True)
+class Reader:
+    """A layer that reads a stage's channels: from input column `first` on, `columns` in a row for each channel."""
+
+    layer: nn.Conv2d | nn.Linear
+    first: int = 0
+    columns: int = 1
 
 
 class Classifier(nn.Module):
     """Raw watts float32 [batch, 1, window] to logits [batch, classes].
 
-    output: the last linear layer; pruning leaves its rows alone and export folds the temperature into it.
+    stages: the convolutions, each of `convolution` below; before: the head up to the last layer; output: the last
+    linear layer, whose rows pruning leaves alone and into which export folds the temperature.
     """
 
+    stages: nn.ModuleList
+    before: nn.Sequential
     output: nn.Linear
 
     def fixed(self) -> tuple[nn.Module, ...]:
         """Layers whose weights are laid by hand and never trained; their size says nothing about their worth."""
         return ()
+
+    def readers(self, stage: int) -> tuple[Reader, ...]:
+        """Every layer that reads the output of a stage, once batch norms are folded and `before` starts linear."""
+        raise NotImplementedError
+
+    def width(self, stage: int) -> int:
+        """Channels of a stage, which pruning may have narrowed."""
+        return convolution_of(self.stages[stage]).out_channels
 
 
 def convolution(inputs: int, outputs: int, kernel: int) -> nn.Sequential:
@@ -28,6 +50,13 @@ def convolution(inputs: int, outputs: int, kernel: int) -> nn.Sequential:
     )
 
 
+def convolution_of(stage: nn.Module) -> nn.Conv2d:
+    """The convolution of a stage."""
+    assert isinstance(stage, nn.Sequential)  # noqa: S101 (for the type checker)
+    assert isinstance(stage[0], nn.Conv2d)  # noqa: S101
+    return stage[0]
+
+
 def head(features: int, hidden: int, classes: int, dropout: float) -> tuple[nn.Sequential, nn.Linear]:
     """The study's two linear layers: everything before the last, and the last."""
     before = nn.Sequential(
@@ -39,3 +68,9 @@ def head(features: int, hidden: int, classes: int, dropout: float) -> tuple[nn.S
         nn.Dropout(dropout),
     )
     return before, nn.Linear(hidden, classes)
+
+
+def linear_of(before: nn.Sequential) -> nn.Linear:
+    """The linear layer of a folded head."""
+    assert isinstance(before[0], nn.Linear)  # noqa: S101 (for the type checker)
+    return before[0]

@@ -3,7 +3,7 @@
 import torch
 from torch import nn
 
-from edgewright_pipelines.networks.classifier import Classifier, convolution, head
+from edgewright_pipelines.networks.classifier import Classifier, Reader, convolution, convolution_of, head, linear_of
 from edgewright_pipelines.recipe import Network
 
 LINEAR_SCALE = 1.0 / 1000.0  # kilowatts
@@ -25,6 +25,13 @@ class StudyNetwork(Classifier):
         self.shrink = nn.AvgPool2d((1, max(1, steps // POOLED_STEPS)))
         features = widths[-1] * (steps // max(1, steps // POOLED_STEPS))
         self.before, self.output = head(features, network.hidden, classes, network.dropout)
+
+    def readers(self, stage: int) -> tuple[Reader, ...]:
+        """The next stage; of the last, the head, which reads a channel's remaining steps in a row."""
+        if stage + 1 < len(self.stages):
+            return (Reader(convolution_of(self.stages[stage + 1])),)
+        head = linear_of(self.before)
+        return (Reader(head, columns=head.in_features // self.width(stage)),)
 
     def forward(self, watts: torch.Tensor) -> torch.Tensor:
         """Logits [batch, classes] of watts [batch, 1, window]."""

@@ -8,8 +8,9 @@ import math
 
 import torch
 from torch import nn
+from torch.nn import functional
 
-from edgewright_pipelines.networks.classifier import Classifier, convolution, head
+from edgewright_pipelines.networks.classifier import Classifier, Reader, convolution, convolution_of, head, linear_of
 from edgewright_pipelines.recipe import Network
 
 MOST_WATTS = 3600.0
@@ -18,7 +19,7 @@ KNOTS = ((16, 1.0), (16, 1.0), (24, 0.5), (8, 1.0), (8, 0.1))
 
 
 class ThermometerNetwork(Classifier):
-    """Front, stages separated by a pooling of 2, and a head on time means and maxima."""
+    """Front, stages separated by a pooling of 2, and a head on the time mean and maximum of every second stage."""
 
     def __init__(self, network: Network, classes: int) -> None:
         super().__init__()
@@ -28,23 +29,35 @@ class ThermometerNetwork(Classifier):
             convolution(inputs, outputs, kernel)
             for inputs, outputs, kernel in zip(widths[:-1], widths[1:], network.kernels, strict=True)
         )
-        self.pool = nn.MaxPool2d((1, 2))
-        self.mean = nn.AdaptiveAvgPool2d(1)
-        self.most = nn.AdaptiveMaxPool2d(1)
-        features = self.front.channels + 2 * sum(network.channels)
+        features = 2 * sum(self.width(stage) for stage in self.pooled())
         self.before, self.output = head(features, network.hidden, classes, network.dropout)
+
+    def pooled(self) -> tuple[int, ...]:
+        """Stages that the head reads: the last, and each second one before it."""
+        return tuple(stage for stage in range(len(self.stages)) if (len(self.stages) - 1 - stage) % 2 == 0)
 
     def fixed(self) -> tuple[nn.Module, ...]:
         """The thermometers."""
         return (self.front.thermometers,)
 
+    def readers(self, stage: int) -> tuple[Reader, ...]:
+        """The next stage and, for a pooled stage, the head, twice: its means and its maxima."""
+        found = [Reader(convolution_of(self.stages[stage + 1]))] if stage + 1 < len(self.stages) else []
+        if stage in self.pooled():
+            first = 2 * sum(self.width(earlier) for earlier in self.pooled() if earlier < stage)
+            found += [Reader(linear_of(self.before), first), Reader(linear_of(self.before), first + self.width(stage))]
+        return tuple(found)
+
     def forward(self, watts: torch.Tensor) -> torch.Tensor:
         """Logits [batch, classes] of watts [batch, 1, window]."""
         signal = self.front(watts)
-        pooled = [self.mean(signal)]
+        pooled = []
         for index, stage in enumerate(self.stages):
-            signal = stage(self.pool(signal) if index else signal)
-            pooled += [self.mean(signal), self.most(signal)]
+            signal = stage(functional.max_pool2d(signal, (1, 2)) if index else signal)
+            if index in self.pooled():
+                # Pooling over the whole length, not a reduction: only pooling stays in the fast layouts and in INT8.
+                whole = (1, signal.shape[3])
+                pooled += [functional.avg_pool2d(signal, whole), functional.max_pool2d(signal, whole)]
         logits: torch.Tensor = self.output(self.before(torch.cat(pooled, dim=1).flatten(1)))
         return logits
 
@@ -64,11 +77,12 @@ class Front(nn.Module):
 
     def forward(self, watts: torch.Tensor) -> torch.Tensor:
         """Thermometers of watts [batch, 1, window]."""
-        bins = watts.unflatten(2, (-1, self.bin_seconds))  # [batch, 1, bins, bin_seconds]
+        bins = watts.reshape(watts.shape[0], 1, -1, self.bin_seconds)
         most, least, mean = bins.amax(3), bins.amin(3), bins.mean(3)
         steps = (bins[..., 1:] - bins[..., :-1]).abs().mean(3)
-        statistics = torch.stack((most, least, mean, most - least, steps), dim=1)  # [batch, 5, 1, bins]
-        return self.thermometers(torch.log(statistics + 1.0)).clamp(0.0, 1.0)
+        statistics = torch.cat((most, least, mean, most - least, steps), dim=1).unsqueeze(2)  # [batch, 5, 1, bins]
+        ramps: torch.Tensor = self.thermometers(torch.log(statistics + 1.0))
+        return ramps.clamp(0.0, 1.0)
 
 
 def _lay_knots(thermometers: nn.Conv2d) -> None:

@@ -106,6 +106,12 @@ def run(recipe: Recipe, source: Source, stages: Stages, report: Report) -> Resul
     )
 
 
+def test_windows(recipe: Recipe, traces: Sequence[Trace]) -> WindowSet:
+    """The held-out windows of the recipe's split: what no training has seen."""
+    split = _split(recipe, traces)
+    return _windows(recipe, split, split.test)
+
+
 def _split(recipe: Recipe, traces: Sequence[Trace]) -> Split:
     chosen = of_subsets(traces, recipe.data.subsets)
     window, hop = recipe.window.seconds, recipe.window.seconds

@@ -1,0 +1,76 @@
+"""Held-out windows sent to every agent while the demo runs: the proof that a swap costs no request."""
+
+import threading
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+import httpx2
+import numpy as np
+import numpy.typing as npt
+
+PAUSE_SECONDS = 0.01
+
+
+@dataclass(slots=True)
+class Counts:
+    """Requests so far, and which model versions answered them."""
+
+    sent: int = 0
+    failed: int = 0
+    versions: dict[str, set[str]] = field(default_factory=dict)
+    last_error: str = ""
+
+
+class Traffic:
+    """One thread for each agent posts windows [n, window] in turn until `stop`."""
+
+    def __init__(self, urls: Mapping[str, str], model: str, windows: npt.NDArray[np.uint16]) -> None:
+        self.counts = Counts(versions={node: set() for node in urls})
+        self._lock = threading.Lock()
+        self._ending = threading.Event()
+        self._threads = [
+            threading.Thread(target=self._send, args=(node, f"{url}/v2/models/{model}/infer", windows), daemon=True)
+            for node, url in urls.items()
+        ]
+
+    def start(self) -> None:
+        """Begin to send."""
+        for thread in self._threads:
+            thread.start()
+
+    def stop(self) -> Counts:
+        """End after the requests under way; what was counted."""
+        self._ending.set()
+        for thread in self._threads:
+            thread.join(timeout=15)
+        return self.counts
+
+    def _send(self, node: str, url: str, windows: npt.NDArray[np.uint16]) -> None:
+        with httpx2.Client(timeout=10, trust_env=False) as client:
+            index = 0
+            while not self._ending.is_set():
+                watts = windows[index % len(windows)].astype(float).tolist()
+                shape = [1, 1, len(watts)]
+                body = {"inputs": [{"name": "watts", "shape": shape, "datatype": "FP32", "data": watts}]}
+                self._count(node, client, url, body)
+                index += 1
+                time.sleep(PAUSE_SECONDS)
+
+    def _count(self, node: str, client: httpx2.Client, url: str, body: dict[str, object]) -> None:
+        version, problem = "", ""
+        try:
+            answer = client.post(url, json=body)
+            if answer.status_code == 200:
+                version = str(answer.json().get("model_version", ""))
+            else:
+                problem = f"{node}: {answer.status_code} {answer.text[:200]}"
+        except (httpx2.HTTPError, ValueError) as error:
+            problem = f"{node}: {type(error).__name__}: {error}"
+        with self._lock:
+            self.counts.sent += 1
+            if problem:
+                self.counts.failed += 1
+                self.counts.last_error = problem
+            else:
+                self.counts.versions[node].add(version)

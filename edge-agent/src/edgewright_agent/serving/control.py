@@ -1,0 +1,127 @@
+"""The supervisor's door: a Unix socket, mode 0600, one JSON object a line each way."""
+
+import asyncio
+import logging
+import os
+from pathlib import Path
+from typing import Any, Final
+
+import msgspec
+
+from edgewright_agent.serving import engine
+from edgewright_agent.serving.metrics import Metrics
+from edgewright_agent.serving.slots import Slots
+from edgewright_contract import names
+from edgewright_contract import release as releases
+
+log = logging.getLogger(__name__)
+MAX_MODEL_BYTES: Final = 64 * 1024 * 1024
+
+
+class Load(msgspec.Struct, tag="load", tag_field="op"):
+    """Load these bytes beside what is live."""
+
+    model: str
+    manifest: str
+    version: int
+    variant: str
+    path: str
+    digest: str
+    release: str
+    slot: str = "shadow"
+
+
+class Promote(msgspec.Struct, tag="promote", tag_field="op"):
+    """Serve what was loaded under this manifest."""
+
+    model: str
+    manifest: str
+
+
+class Unload(msgspec.Struct, tag="unload", tag_field="op"):
+    """Forget the model."""
+
+    model: str
+
+
+class AskFigures(msgspec.Struct, tag="figures", tag_field="op"):
+    """What was measured."""
+
+
+class Ping(msgspec.Struct, tag="ping", tag_field="op"):
+    """A sign of life of the event loop."""
+
+
+_decoder = msgspec.json.Decoder(Load | Promote | Unload | AskFigures | Ping)
+
+
+class Control:
+    """Answers the supervisor's lines."""
+
+    def __init__(self, slots: Slots, metrics: Metrics) -> None:
+        self._slots, self._metrics = slots, metrics
+
+    async def listen(self, path: Path) -> asyncio.Server:
+        """Open the socket; one left by an earlier process is replaced."""
+        path.unlink(missing_ok=True)  # noqa: ASYNC240 - once, before anything is served
+        before = os.umask(0o177)  # the socket is born with mode 0600, not narrowed afterwards
+        try:
+            return await asyncio.start_unix_server(self._serve, path=path, limit=64 * 1024)
+        finally:
+            os.umask(before)
+
+    async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        try:
+            while line := await reader.readline():
+                writer.write(msgspec.json.encode(await self.answer(line)) + b"\n")
+                await writer.drain()
+        except (ConnectionError, ValueError) as error:  # ValueError: a line beyond the limit
+            log.warning("The control connection ended: %s", error)
+        finally:
+            writer.close()
+
+    async def answer(self, line: bytes) -> dict[str, Any]:
+        """Do what the line says; never raises for what it holds."""
+        try:
+            request = _decoder.decode(line)
+            match request:
+                case Load():
+                    await self._load(request)
+                case Promote():
+                    self._slots.promote(request.model, request.manifest)
+                case Unload():
+                    self._slots.unload(request.model)
+                case AskFigures():
+                    return {"ok": True, "models": self._slots.figures()}
+        except (engine.EngineError, msgspec.MsgspecError, releases.NotARelease, OSError) as error:
+            return {"ok": False, "error": str(error)}
+        except Exception as error:
+            log.exception("A control request failed.")
+            return {"ok": False, "error": f"{type(error).__name__}: {str(error)[:300]}"}
+        return {"ok": True}
+
+    async def _load(self, request: Load) -> None:
+        if request.slot != "shadow":
+            raise engine.EngineError(f"slot {request.slot!r} is unknown; load into shadow and promote.")
+        try:
+            model = await asyncio.to_thread(_read_and_load, request)
+        except Exception:
+            self._metrics.selftest_failures.inc()
+            raise
+        self._slots.put_shadow(request.model, model)
+
+
+def _read_and_load(request: Load) -> engine.Model:
+    release = releases.parse(_read(Path(request.release), names.MAX_RELEASE_BYTES))
+    if release.version != request.version:
+        raise engine.EngineError(f"release.json is version {release.version}, not {request.version}.")
+    data = _read(Path(request.path), MAX_MODEL_BYTES)
+    return engine.load(data, request.digest, release, request.variant, request.manifest)
+
+
+def _read(path: Path, limit: int) -> bytes:
+    with path.open("rb") as file:
+        data = file.read(limit + 1)
+    if len(data) > limit:
+        raise engine.EngineError(f"{path.name} is larger than {limit} bytes.")
+    return data

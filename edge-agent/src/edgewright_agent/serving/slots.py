@@ -1,0 +1,163 @@
+"""Which model serves under which name, the one beside it (shadow), and what was measured of each."""
+
+import asyncio
+import time
+from collections import deque
+from collections.abc import AsyncIterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Final
+
+import numpy as np
+
+from edgewright_agent.serving import engine
+from edgewright_agent.serving.engine import Model, Probabilities, Watts
+from edgewright_agent.serving.metrics import Metrics
+
+HOLD_SECONDS: Final = 0.020
+"""One piece of a request is planned to hold the event loop so long; 25 ms is the promise."""
+
+
+class NoFiniteAnswer(ValueError):
+    """These watts make the model answer with NaN or infinity."""
+
+
+@dataclass
+class Figures:
+    """What was measured of one loaded model since it was loaded."""
+
+    samples: int = 0
+    effective_samples: int = 0
+    errors: int = 0
+    compared: int = 0
+    agreed: int = 0
+    last_effective: int | None = None
+    """Unix second at which the last window that counted as effective ended."""
+    micros: deque[float] = field(default_factory=lambda: deque(maxlen=1024))
+
+    def to_json(self) -> dict[str, object]:
+        """As the control socket gives it; latencies per window in microseconds, None before the first."""
+        p50, p95 = np.percentile(self.micros, [50, 95]) if self.micros else (None, None)
+        return {
+            "samples": self.samples,
+            "effectiveSamples": self.effective_samples,
+            "errors": self.errors,
+            "p50Microseconds": None if p50 is None else float(p50),
+            "p95Microseconds": None if p95 is None else float(p95),
+            "agreement": self.agreed / self.compared if self.compared else None,
+            "rssBytes": rss_bytes(),
+        }
+
+
+@dataclass(frozen=True)
+class Loaded:
+    """A model under its name, with its figures."""
+
+    full_name: str
+    model: Model
+    figures: Figures
+
+    @property
+    def name(self) -> str:
+        """The name in URLs and metrics: the last part of `namespace/name`."""
+        return self.full_name.rpartition("/")[2]
+
+
+class Slots:
+    """Live and shadow models. Touched by the event loop only; a swap is one assignment."""
+
+    def __init__(self, metrics: Metrics) -> None:
+        self.live: dict[str, Loaded] = {}
+        self.shadow: dict[str, Loaded] = {}
+        self._metrics = metrics
+
+    def put_shadow(self, full_name: str, model: Model) -> None:
+        """Hold the model beside the live one.
+
+        Raises:
+            EngineError: another namespace's model already has this name here.
+        """
+        new = Loaded(full_name, model, Figures())
+        for other in (*self.live.values(), *self.shadow.values()):
+            if other.name == new.name and other.full_name != full_name:
+                raise engine.EngineError(
+                    f"{other.full_name} already serves as {new.name!r} here; rename one of the two."
+                )
+        self.shadow[new.name] = new
+        self._metrics.show(new.name, self.live.get(new.name), new)
+
+    def promote(self, full_name: str, manifest: str) -> None:
+        """Serve the shadow model from now on. Promoting what is live already changes nothing.
+
+        Raises:
+            EngineError: no such model is loaded.
+        """
+        start = time.perf_counter()
+        name = full_name.rpartition("/")[2]
+        new, old = self.shadow.get(name), self.live.get(name)
+        if new is None or new.full_name != full_name or new.model.manifest != manifest:
+            if old is not None and old.full_name == full_name and old.model.manifest == manifest:
+                return
+            raise engine.EngineError(f"{full_name} with manifest {manifest} is not loaded; load it first.")
+        self.live[name] = new
+        del self.shadow[name]
+        self._metrics.swap_seconds.labels(name).observe(time.perf_counter() - start)
+        self._metrics.show(name, new, None)
+        if old is not None:
+            engine.close(old.model)
+
+    def unload(self, full_name: str) -> None:
+        """Forget the model, live and shadow. Unloading what is not there changes nothing."""
+        name = full_name.rpartition("/")[2]
+        for slot in (self.live, self.shadow):
+            if name in slot and slot[name].full_name == full_name:
+                engine.close(slot.pop(name).model)
+        self._metrics.show(name, self.live.get(name), self.shadow.get(name))
+
+    def figures(self) -> dict[str, dict[str, object]]:
+        """By full name: the shadow's figures while there is one, else the live model's."""
+        chosen = {**self.live, **self.shadow}
+        return {item.full_name: item.figures.to_json() for item in chosen.values()}
+
+    async def infer(self, loaded: Loaded, watts: Watts) -> Probabilities:
+        """Answer all rows with this one model, in pieces between which other requests get their turn.
+
+        Raises:
+            NoFiniteAnswer: an answer is NaN or infinite.
+        """
+        parts = [part async for part in self._pieces(loaded, watts)]
+        answer = parts[0] if len(parts) == 1 else np.concatenate(parts)
+        if not np.isfinite(answer).all():
+            self._metrics.inferences.labels(loaded.name, "invalid").inc(len(watts))
+            raise NoFiniteAnswer("The model gives no finite answer for these watts; send plausible readings.")
+        self._metrics.inferences.labels(loaded.name, "ok").inc(len(watts))
+        return answer
+
+    async def _pieces(self, loaded: Loaded, watts: Watts) -> AsyncIterator[Probabilities]:
+        model, row_seconds, done = loaded.model, max(loaded.model.row_seconds, 1e-6), 0
+        while done < len(watts):
+            if done:
+                await asyncio.sleep(0)
+            rows = max(1, min(model.max_rows, int(HOLD_SECONDS / row_seconds / 2), len(watts) - done))
+            piece, start = watts[done : done + rows], time.perf_counter()
+            try:
+                if row_seconds > HOLD_SECONDS:
+                    answer = await asyncio.to_thread(engine.predict, model, piece)
+                else:
+                    answer = engine.predict(model, piece)
+            except Exception:
+                loaded.figures.errors += rows
+                self._metrics.inferences.labels(loaded.name, "error").inc(rows)
+                raise
+            taken = (time.perf_counter() - start) / rows
+            row_seconds = max(taken, row_seconds * 0.9)
+            loaded.figures.samples += rows
+            loaded.figures.micros.append(taken * 1e6)
+            self._metrics.inference_seconds.labels(loaded.name).observe(taken)
+            done += rows
+            yield answer
+
+
+def rss_bytes() -> int:
+    """Resident memory of this process, as the kernel counts it."""
+    return int(Path("/proc/self/statm").read_text().split()[1]) * 4096

@@ -1,4 +1,4 @@
-"""Reads EdgeNodes and CompressedModels of the cluster that a kubeconfig names. The only file of the CLI that talks to one."""
+"""Reads EdgeNodes and CompressedModels of the cluster that a kubeconfig names: all that the CLI asks of one."""
 
 from pathlib import Path
 from types import TracebackType
@@ -31,7 +31,7 @@ class Reader:
         if not path.is_file():
             raise ClusterError(f"no kubeconfig at {path}: set KUBECONFIG or pass --kubeconfig")
         try:
-            return cls(config.new_client_from_config(str(path)))
+            return cls(config.new_client_from_config(str(path)))  # type: ignore[no-untyped-call]
         except config.ConfigException as error:
             raise ClusterError(f"{path} is no usable kubeconfig: {error}") from None
 
@@ -63,7 +63,9 @@ class Reader:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(
+        self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None
+    ) -> None:
         close = getattr(self._api, "close", None)
         if close is not None:
             close()

@@ -58,7 +58,6 @@ def fetch(
     from edgewright_pipelines.data import fetch as fetching
 
     with sentences(download.FetchError, manifest.ManifestError, OSError), httpx2.Client(timeout=30) as client:
-        fetching.fetch(
-            url or fetching.URL, destination, manifest.packaged(), client, lambda progress: err.print(str(progress))
-        )
+        source = url or fetching.ARCHIVE_URL
+        fetching.fetch(source, destination, manifest.packaged(), client, lambda step: err.print(str(step)))
     out.print(f"Tracebase is in {destination}.")

@@ -12,7 +12,9 @@ Folder = Annotated[Path, typer.Argument(help="Folder of the keys (mode 0700; the
 
 
 @app.command("new")
-def new(folder: Folder, models: Annotated[str, typer.Option(help="Models that the release key may sign.")] = "*") -> None:
+def new(
+    folder: Folder, models: Annotated[str, typer.Option(help="Models that the release key may sign.")] = "*"
+) -> None:
     """Make a root, a release and a permit key and a signed trust.json; existing keys are kept.
 
     Example: edgewright keys new keys --models 'nilm-*'

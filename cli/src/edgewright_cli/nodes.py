@@ -1,4 +1,4 @@
-"""`edgewright nodes` and `why`: what each node runs, and why a rollout stands where it stands, from the cluster alone."""
+"""`edgewright nodes` and `why`: what each node runs, and why a rollout stands where it stands."""
 
 import os
 from pathlib import Path

@@ -36,10 +36,9 @@ def train(
       edgewright train pipelines/recipes/identify.toml --quick
       edgewright train pipelines/recipes/identify.toml --mlflow http://127.0.0.1:5000 --alias production --keys keys
     """
-    from edgewright_pipelines import flow, prune, publish, quantize, release, splits, windows
+    from edgewright_pipelines import flow, prune, publish, quantize, release, signing_keys, splits, stages, windows
     from edgewright_pipelines import handover as handing
     from edgewright_pipelines import recipe as recipes
-    from edgewright_pipelines import signing_keys, stages
     from edgewright_pipelines import train as training
     from edgewright_pipelines.data import location, traces
 

@@ -1,4 +1,4 @@
-"""The manifest of a release: an OpenSSF model-signing bundle (Sigstore bundle 0.3, DSSE, in-toto statement v1, key mode).
+"""The manifest of a release: an OpenSSF model-signing bundle (Sigstore bundle 0.3, in-toto statement 1, key mode).
 
 Format: https://github.com/sigstore/model-transparency, predicate `https://model_signing/signature/v1.0`.
 """

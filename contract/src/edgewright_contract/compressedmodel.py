@@ -1,4 +1,7 @@
-"""CompressedModel: the wish of the platform team. Cross-field rules are CEL, so `kubectl apply` refuses a wrong object with a sentence."""
+"""CompressedModel: the wish of the platform team.
+
+Cross-field rules are CEL in the schema, so that `kubectl apply` refuses a wrong object with a sentence.
+"""
 
 from enum import StrEnum
 from typing import Annotated, Any

@@ -1,4 +1,7 @@
-"""Conditions and their reasons: an enumerated vocabulary, kstatus-compatible (Ready positive; Reconciling, Stalled, Degraded abnormal-true)."""
+"""Conditions and their reasons: an enumerated vocabulary, kstatus-compatible.
+
+Ready, StorageOk and TrustOk are good when True; Reconciling, Stalled and Degraded are abnormal when True.
+"""
 
 from collections.abc import Iterable
 from enum import StrEnum

@@ -1,4 +1,4 @@
-"""DSSE envelopes (Dead Simple Signing Envelope 1.0.2) over ECDSA P-256: what manifests, trust and permits are wrapped in."""
+"""DSSE envelopes (Dead Simple Signing Envelope 1.0.2, ECDSA P-256): manifests, trust and permits are wrapped in them."""
 
 import base64
 import binascii
@@ -60,7 +60,7 @@ def open_envelope(
     signatures = envelope["signatures"]
     if not isinstance(signatures, list) or not 1 <= len(signatures) <= MAX_SIGNATURES:
         raise SignatureError(f"1 to {MAX_SIGNATURES} signatures are read")
-    candidates = {hint: trusted[hint]} if hint in trusted else trusted if hint is None else {}
+    candidates = trusted if hint is None else {hint: trusted[hint]} if hint in trusted else {}
     message = pae(payload_type, payload)
     for entry in signatures:
         if not isinstance(entry, dict) or not set(entry) <= {"sig", "keyid"} or "sig" not in entry:

@@ -1,5 +1,6 @@
-"""EdgeNode: one object for each node. `spec` is what it should run (operator), `status` what it runs and measures (its own agent).
+"""EdgeNode: one object for each node.
 
+`spec` is what it should run (operator), `status` what it runs and measures (its own agent).
 It never holds a secret, a URL or household figures: whoever can watch one EdgeNode can watch all.
 """
 

@@ -1,4 +1,4 @@
-"""The two pydantic bases: objects of the Kubernetes API (camelCase, unknown fields pruned) and signed documents (strict)."""
+"""The two pydantic bases: objects of the Kubernetes API (unknown fields pruned) and signed documents (strict)."""
 
 from pydantic import BaseModel, ConfigDict
 from pydantic.alias_generators import to_camel

@@ -1,4 +1,4 @@
-"""Names on the wire: API group, labels, annotations, audiences, media types and limits. Each is defined here and nowhere else."""
+"""Names on the wire: API group, labels, annotations, audiences, limits. Each is defined here and nowhere else."""
 
 from typing import Final
 

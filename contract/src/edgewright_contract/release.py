@@ -175,7 +175,8 @@ class Release(SignedModel):
                     raise ValueError(f"variant {variant.name}: its FP32 parent must be in the release")
             answers = variant.golden.answers
             if len(answers) != self.golden.count or any(len(row) != len(self.labels) for row in answers):
-                raise ValueError(f"variant {variant.name}: golden answers must be [{self.golden.count}][{len(self.labels)}]")
+                shape = f"[{self.golden.count}][{len(self.labels)}]"
+                raise ValueError(f"variant {variant.name}: golden answers must be {shape}")
         return self
 
     def variant(self, name: str) -> Variant:

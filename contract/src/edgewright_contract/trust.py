@@ -1,4 +1,4 @@
-"""trust.json: which keys may sign which registered models, which may sign permits, and what is revoked. Signed by the offline root key."""
+"""trust.json: which keys may sign which registered models and permits, and what is revoked; signed by the root key."""
 
 import fnmatch
 from collections.abc import Mapping

@@ -1,4 +1,4 @@
-"""From nothing to a rolled-out model on this machine: builds, trains, starts every part, rolls out, swaps, and tells what it saw."""
+"""From nothing to a rolled-out model on this machine: builds, trains, starts every part, rolls out, swaps."""
 
 import json
 import subprocess

@@ -57,7 +57,7 @@ class Traffic:
                 index += 1
                 time.sleep(PAUSE_SECONDS)
 
-    def _count(self, node: str, client: httpx2.Client, url: str, body: dict[str, object]) -> None:
+    def _count(self, node: str, client: httpx2.Client, url: str, body: Mapping[str, object]) -> None:
         version, problem = "", ""
         try:
             answer = client.post(url, json=body)

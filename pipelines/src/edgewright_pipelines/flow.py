@@ -6,7 +6,7 @@
 import hashlib
 import io
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import astuple, dataclass
 from typing import Any
 
 import numpy as np
@@ -155,13 +155,13 @@ class _Line:
         def make() -> bytes:
             trained = train.fit(fresh, self.split, recipe, seed=recipe.seed, report=self._steps("training the base"))
             buffer = io.BytesIO()
-            curve = torch.tensor([[point.step, point.loss, point.learning_rate] for point in trained.history], dtype=torch.float64)
+            curve = torch.tensor([astuple(point) for point in trained.history], dtype=torch.float64)
             torch.save({"weights": trained.network.state_dict(), "history": curve}, buffer)
             return buffer.getvalue()
 
         stored = torch.load(io.BytesIO(self.stages.keep("base", self.decided_by(), make)), weights_only=True)
         fresh.load_state_dict(stored["weights"])
-        history = tuple(train.Point(int(step), loss, rate) for step, loss, rate in stored["history"].tolist())
+        history = tuple(train.Point(int(step), *rest) for step, *rest in stored["history"].tolist())
         return fresh.eval(), history
 
     def pruned(self, base: Classifier, point: Pruning) -> bytes:

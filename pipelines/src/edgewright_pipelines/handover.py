@@ -69,7 +69,7 @@ def golden_of(windows: WindowSet, count: int) -> npt.NDArray[np.uint16]:
 
 def _variant(built: Built, *, synthetic: bool) -> release.BuiltVariant:
     measured = built.measured
-    pruning = built.pruning and contract.Pruning(
+    pruning = None if built.pruning is None else contract.Pruning(
         importance=contract.Importance(built.pruning.importance.value),
         scope=contract.Scope(built.pruning.scope.value),
         ratio=built.pruning.ratio,

@@ -1,4 +1,4 @@
-"""Scores a finished release on any Tracebase folder: what `edgewright evaluate` runs. Reads only files whose digests fit."""
+"""Scores a finished release on any Tracebase folder, from files whose digests fit: what `edgewright evaluate` runs."""
 
 from collections import Counter
 from collections.abc import Sequence

@@ -333,6 +333,7 @@ def test_push_makes_snapshots_figures_and_metrics(served, tmp_path):
         b'{"readings":[{"t":1}]}',
         b'{"readings":[{"t":-1,"watts":1}]}',
         b'{"readings":[{"t":1,"watts":1e9}]}',
+        b'{"readings":[{"t":1,"watts":1},{"t":99999999999,"watts":1}]}',
     ],
 )
 def test_bad_readings_are_refused_whole(served, content):

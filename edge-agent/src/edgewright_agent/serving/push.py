@@ -23,8 +23,10 @@ _json = msgspec.json.Decoder(_Body)
 _lines = msgspec.json.Decoder(_Reading)
 
 
-def parse(body: bytes, *, lines: bool) -> list[Reading]:
-    """All readings, or none.
+def parse(body: bytes, *, lines: bool, latest: float) -> list[Reading]:
+    """All readings, or none; `latest` is the last Unix second that is believed.
+
+    A time far ahead would empty the window and count years of gap.
 
     Raises:
         BadReadings: malformed JSON, a missing field or an implausible value.
@@ -34,6 +36,6 @@ def parse(body: bytes, *, lines: bool) -> list[Reading]:
     except msgspec.MsgspecError as error:
         raise BadReadings(f"The readings cannot be read: {error}.") from None
     for index, item in enumerate(raw):
-        if not is_reading(item.t, item.watts):
-            raise BadReadings(f"readings[{index}]: t must be Unix seconds and watts within ±1 MW.")
+        if not is_reading(item.t, item.watts) or item.t > latest:
+            raise BadReadings(f"readings[{index}]: t must be Unix seconds, not in the future, and watts within ±1 MW.")
     return [Reading(int(item.t), item.watts) for item in raw]

@@ -39,7 +39,9 @@ def readings(path: Path) -> Iterator[Reading]:
     """The trace's readings in its own time (UTC assumed); lines that cannot be read are skipped and counted."""
     if path.suffix == ".npy":
         watts = np.load(path, allow_pickle=False, mmap_mode="r")
-        yield from (Reading(second, float(value)) for second, value in enumerate(watts.ravel()))
+        for second, value in enumerate(watts.ravel()):
+            if is_reading(second, float(value)):  # what is not becomes a gap, as in a CSV
+                yield Reading(second, float(value))
         return
     bad = 0
     with path.open(encoding="ascii", errors="replace") as lines:
@@ -65,6 +67,13 @@ def _line(line: str) -> Reading | None:
 
 async def play(live: Live, paths: Sequence[Path], start: int, speed: float) -> None:
     """Play the files one after the other, the first reading at Unix second `start`; speed 0 means without pauses."""
+    try:
+        await _play(live, paths, start, speed)
+    except (OSError, ValueError) as error:  # the node goes on serving without its replay
+        log.error("The replay ended early: %s", error)
+
+
+async def _play(live: Live, paths: Sequence[Path], start: int, speed: float) -> None:
     loop = asyncio.get_running_loop()
     began, base, batch = loop.time(), start, list[Reading]()
     for path in paths:
@@ -81,4 +90,5 @@ async def play(live: Live, paths: Sequence[Path], start: int, speed: float) -> N
                 await asyncio.sleep(max(early, 0))
         base = shifted + 1
     await live.take(batch)
-    log.info("The replay of %d files has ended.", len(paths))
+    if paths:
+        log.info("The replay of %d files has ended.", len(paths))

@@ -2,6 +2,7 @@
 
 import asyncio
 import logging
+import time
 from dataclasses import asdict, dataclass
 from typing import Any, Final
 
@@ -20,6 +21,8 @@ from edgewright_agent.serving.slots import Loaded, NoFiniteAnswer, Slots
 
 log = logging.getLogger(__name__)
 VERSION: Final = "0.1.0"
+CLOCK_SECONDS: Final = 3600
+"""A meter's clock may be so far ahead of the node's."""
 
 
 @dataclass(frozen=True)
@@ -118,7 +121,7 @@ class Routes:
         body = await self._body(request)
         with _Turn(self):
             try:
-                taken = push.parse(body, lines=kind == "application/x-ndjson")
+                taken = push.parse(body, lines=kind == "application/x-ndjson", latest=time.time() + CLOCK_SECONDS)
             except push.BadReadings as error:
                 raise HTTPException(400, str(error)) from None
             return _json({"taken": await self._live.take(taken)})

@@ -102,6 +102,8 @@ def _by_day(logs: Floats, windows: WindowSet) -> tuple[Labels, Labels]:
 def _energy(answers: Labels, windows: WindowSet, share: float) -> tuple[Floats, Floats]:
     """True energy and error of each class, kWh."""
     kwh = windows.watts.sum(axis=1, dtype=np.float64) * share / WATT_SECONDS_PER_KWH
-    truth = np.bincount(windows.label, weights=kwh, minlength=len(windows.classes))
-    given = np.bincount(answers, weights=kwh, minlength=len(windows.classes))
-    return truth, np.asarray(given - truth, dtype=np.float64)
+    truth, given = (
+        np.bincount(labels, weights=kwh, minlength=len(windows.classes)).astype(np.float64)
+        for labels in (windows.label, answers)
+    )
+    return truth, given - truth

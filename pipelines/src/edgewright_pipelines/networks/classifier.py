@@ -1,4 +1,4 @@
-"""What every network family shares with the stages behind it: the name of its last layer, its blocks and their links."""
+"""What every network family shares with the stages behind it: its last layer, its blocks and who reads them."""
 
 from dataclasses import dataclass
 

@@ -19,6 +19,7 @@ import tritonclient.http as triton
 from onnx import TensorProto, helper, numpy_helper
 
 from edgewright_contract.digests import digest_of
+from edgewright_contract.edgenode import Figures as EdgeNodeFigures
 
 WINDOW, LABELS = 64, ["idle", "kettle", "fridge"]
 A, B = "sha256:" + "a" * 64, "sha256:" + "b" * 64
@@ -321,6 +322,7 @@ def test_push_makes_snapshots_figures_and_metrics(served, tmp_path):
     assert "edgewright_source_gap_seconds_total 100.0" in text
     assert 'edgewright_inferences_total{model="nilm",outcome="ok"}' in text
     assert 'edgewright_agreement_ratio{model="nilm"} 1.0' in text
+    assert EdgeNodeFigures.model_validate(figures).samples == figures["samples"]
     assert served.ask({"op": "unload", "model": "home/nilm"}) == {"ok": True}
     assert 'model="nilm"' not in served.http.get("/metrics").text
 

@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+
 from edgewright_agent.serving.window import Ring, is_reading
 
 

@@ -63,7 +63,7 @@ class Control:
 
     async def listen(self, path: Path) -> asyncio.Server:
         """Open the socket; one left by an earlier process is replaced."""
-        path.unlink(missing_ok=True)  # noqa: ASYNC240 - once, before anything is served
+        path.unlink(missing_ok=True)
         before = os.umask(0o177)  # the socket is born with mode 0600, not narrowed afterwards
         try:
             return await asyncio.start_unix_server(self._serve, path=path, limit=64 * 1024)

@@ -1,6 +1,7 @@
 """Which model serves under which name, the one beside it (shadow), and what was measured of each."""
 
 import asyncio
+import math
 import time
 from collections import deque
 from collections.abc import AsyncIterator
@@ -36,14 +37,14 @@ class Figures:
     micros: deque[float] = field(default_factory=lambda: deque(maxlen=1024))
 
     def to_json(self) -> dict[str, object]:
-        """As the control socket gives it; latencies per window in microseconds, None before the first."""
-        p50, p95 = np.percentile(self.micros, [50, 95]) if self.micros else (None, None)
+        """As the control socket gives it; latencies of one window in whole microseconds."""
+        p50, p95 = np.percentile(self.micros, [50, 95])
         return {
             "samples": self.samples,
             "effectiveSamples": self.effective_samples,
             "errors": self.errors,
-            "p50Microseconds": None if p50 is None else float(p50),
-            "p95Microseconds": None if p95 is None else float(p95),
+            "p50Microseconds": math.ceil(p50),
+            "p95Microseconds": math.ceil(p95),
             "agreement": self.agreed / self.compared if self.compared else None,
             "rssBytes": rss_bytes(),
         }
@@ -78,6 +79,7 @@ class Slots:
             EngineError: another namespace's model already has this name here.
         """
         new = Loaded(full_name, model, Figures())
+        new.figures.micros.append(model.row_seconds * 1e6)  # the warm-up, so that a latency is never absent
         for other in (*self.live.values(), *self.shadow.values()):
             if other.name == new.name and other.full_name != full_name:
                 raise engine.EngineError(

@@ -57,7 +57,10 @@ def test_a_partly_given_rollout_keeps_the_other_defaults(control_plane: ControlP
         ({"rollout": {"waves": []}}, "should have at least 1 items"),
         ({"rollout": {"soak": "ten"}}, "spec.rollout.soak in body should match"),
         ({"rollout": {"maxUnavailable": "many"}}, "spec.rollout.maxUnavailable in body should match"),
-        ({"rollout": {"maxUnavailable": -1}}, "spec.rollout.maxUnavailable in body should be greater than or equal to 0"),
+        (
+            {"rollout": {"maxUnavailable": -1}},
+            "spec.rollout.maxUnavailable in body should be greater than or equal to 0",
+        ),
         ({"selection": {"objective": "Speed"}}, 'supported values: "Latency", "Size", "Accuracy"'),
         ({"rollout": {"window": {"days": ["Monday"], "start": "01:00", "end": "02:00"}}}, "should match '^\\(Mon"),
     ],
@@ -82,7 +85,10 @@ def test_status_is_a_subresource(control_plane: ControlPlane, namespace: str) ->
     path = control_plane.api.path(_model(), namespace)
     headers = {"Content-Type": "application/merge-patch+json"}
     patched = control_plane.api.request(
-        "PATCH", f"{path}/status", headers=headers, json={"status": {"observedGeneration": 1}, "spec": {"suspend": True}}
+        "PATCH",
+        f"{path}/status",
+        headers=headers,
+        json={"status": {"observedGeneration": 1}, "spec": {"suspend": True}},
     )
     assert patched["status"] == {"observedGeneration": 1}
     assert patched["spec"]["suspend"] is False

@@ -133,3 +133,9 @@ def test_it_creates_deletes_and_relabels_no_lease(fleet: Fleet) -> None:
     _refused(fleet.agent.client.delete(f"{_LEASES}/{fleet.mine}"), "DELETE is refused")
     body = {"metadata": {"labels": {"a": "b"}}}
     _refused(_patch(fleet.agent, f"{_LEASES}/{fleet.mine}", body), "only the spec of its Lease")
+
+
+def test_the_whole_base_is_accepted(control_plane: ControlPlane, fleet: Fleet) -> None:
+    files = [path for path in sorted(_BASE.glob("*.yaml")) if path.name != "kustomization.yaml"]
+    stored = control_plane.apply(document for path in files for document in read_manifests(path))
+    assert {document["kind"] for document in stored} >= {"DaemonSet", "Deployment", "NetworkPolicy", "Service"}

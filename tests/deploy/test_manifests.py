@@ -1,0 +1,114 @@
+"""The committed manifests: generated ones up to date, the sample valid, every pod confined."""
+
+from __future__ import annotations
+
+import importlib.util
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import pytest
+import yaml
+
+from edgewright_agent.settings import PREFIX, AgentSettings
+from edgewright_contract import crd, names
+from edgewright_contract.compressedmodel import CompressedModelSpec
+
+_DEPLOY = Path(__file__).parents[2] / "deploy"
+_BASE = _DEPLOY / "k8s" / "base"
+
+
+def _documents(name: str) -> list[dict[str, Any]]:
+    return [document for document in yaml.safe_load_all((_BASE / name).read_text()) if document]
+
+
+def _workloads() -> list[dict[str, Any]]:
+    files = ("operator.yaml", "gateway.yaml", "agent.yaml")
+    return [document for file in files for document in _documents(file) if document["kind"] != "Service"]
+
+
+@pytest.fixture
+def generate() -> ModuleType:
+    spec = importlib.util.spec_from_file_location("deploy_generate", _DEPLOY / "generate.py")
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def test_what_is_generated_is_up_to_date(generate: ModuleType) -> None:
+    assert generate.outdated(_DEPLOY, generate.expected()) == []
+
+
+def test_a_changed_file_is_noticed_and_written_again(generate: ModuleType, tmp_path: Path) -> None:
+    files = generate.expected()
+    generate.write(tmp_path, files, lambda line: None)
+    changed = next(iter(files))
+    (tmp_path / changed).write_text("other")
+    assert generate.outdated(tmp_path, files) == [changed]
+    generate.write(tmp_path, files, lambda line: None)
+    assert generate.outdated(tmp_path, files) == []
+
+
+def test_every_array_of_a_definition_is_bounded() -> None:
+    unbounded: list[str] = []
+
+    def walk(node: Any, place: str) -> None:
+        if isinstance(node, dict):
+            if node.get("type") == "array" and "maxItems" not in node:
+                unbounded.append(place)
+            for key, value in node.items():
+                walk(value, f"{place}.{key}")
+
+    for definition in crd.crds():
+        walk(definition["spec"]["versions"][0]["schema"]["openAPIV3Schema"], definition["metadata"]["name"])
+    assert unbounded == []
+
+
+def test_the_sample_is_valid() -> None:
+    sample = yaml.safe_load((_DEPLOY / "k8s" / "samples" / "compressedmodel.yaml").read_text())
+    assert sample["apiVersion"] == names.API_VERSION
+    spec = CompressedModelSpec.model_validate(sample["spec"], extra="forbid")
+    assert spec.rollout.waves[-1].percent == 100
+
+
+def test_kustomization_names_every_file() -> None:
+    listed = set(yaml.safe_load((_BASE / "kustomization.yaml").read_text())["resources"])
+    assert {path.name for path in _BASE.glob("*.yaml")} - {"kustomization.yaml"} == {n for n in listed if "/" not in n}
+    assert all((_BASE / name).is_file() for name in listed)
+
+
+def test_every_container_is_confined() -> None:
+    for workload in _workloads():
+        pod = workload["spec"]["template"]["spec"]
+        assert pod["securityContext"]["runAsNonRoot"] is True
+        assert not {"hostNetwork", "hostPID", "hostIPC"} & set(pod)
+        for container in pod["containers"]:
+            context = container["securityContext"]
+            assert context["readOnlyRootFilesystem"] is True
+            assert context["allowPrivilegeEscalation"] is False
+            assert context["capabilities"] == {"drop": ["ALL"]}
+            assert "memory" in container["resources"]["limits"]
+
+
+def test_the_agent_gets_every_setting_it_needs() -> None:
+    (agent,) = _documents("agent.yaml")
+    pod = agent["spec"]["template"]["spec"]
+    given = {entry["name"] for entry in pod["containers"][0]["env"]}
+    known = {PREFIX + name.upper(): field for name, field in AgentSettings.model_fields.items()}
+    assert given <= set(known)
+    assert {name for name, field in known.items() if field.is_required()} <= given
+    projected = next(volume for volume in pod["volumes"] if volume["name"] == "identity")["projected"]["sources"]
+    audiences = [
+        source["serviceAccountToken"].get("audience") for source in projected if "serviceAccountToken" in source
+    ]
+    assert audiences == [None, names.GATEWAY_AUDIENCE]
+
+
+def test_no_role_uses_a_wildcard_or_reads_secrets() -> None:
+    roles = [document for document in _documents("rbac.yaml") if document["kind"] in ("Role", "ClusterRole")]
+    for rule in (rule for role in roles for rule in role["rules"]):
+        assert "*" not in [*rule["verbs"], *rule["resources"], *rule["apiGroups"]]
+        assert not {"secrets", "serviceaccounts/token", "pods/exec"} & set(rule["resources"])
+        assert not {"impersonate", "escalate", "bind"} & set(rule["verbs"])

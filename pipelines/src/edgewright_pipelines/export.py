@@ -63,6 +63,7 @@ def serialize(model: onnx.ModelProto) -> bytes:
         stripped.ClearField(field)
     stripped.producer_name = PRODUCER
     _strip_graph(stripped.graph)
+    _shorten(stripped.graph)
     # Operator sets of other domains stay only if a node uses them.
     used = {node.domain for node in stripped.graph.node}
     opsets = [opset for opset in stripped.opset_import if opset.domain in used or opset.domain in ("", "ai.onnx")]
@@ -109,6 +110,21 @@ def _strip_graph(graph: onnx.GraphProto) -> None:
     for value in values:
         value.ClearField("doc_string")
         value.ClearField("metadata_props")
+
+
+def _shorten(graph: onnx.GraphProto) -> None:
+    """Names by position: those of the exporter and the quantizer take up to a tenth of a small file."""
+    kept = {value.name: value.name for value in (*graph.input, *graph.output)}
+    short = dict(kept)
+    for name in [tensor.name for tensor in graph.initializer] + [name for node in graph.node for name in node.output]:
+        if name:
+            short.setdefault(name, f"v{len(short) - len(kept)}")
+    for tensor in graph.initializer:
+        tensor.name = short[tensor.name]
+    for index, node in enumerate(graph.node):
+        node.name = f"n{index}"
+        node.input[:] = [short[name] if name else "" for name in node.input]
+        node.output[:] = [short[name] if name else "" for name in node.output]
 
 
 @contextmanager

@@ -1,0 +1,103 @@
+import numpy as np
+import onnx
+import pytest
+import torch
+
+from edgewright_pipelines import export, networks
+from edgewright_pipelines.fold import fold
+from edgewright_pipelines.recipe import Network, NetworkKind
+from edgewright_pipelines.session import opened, probabilities
+
+
+@pytest.fixture(scope="module")
+def exported(tiny_trained):
+    return export.to_onnx(tiny_trained.network, 256)
+
+
+def _lived(kind):
+    """A network whose batch norms have seen data, so that folding them is no trifle."""
+    shape = Network(kind=kind, channels=(8, 16, 16), kernels=(1, 5, 3), hidden=16, bin_seconds=16)
+    network = networks.build(shape, 256, 5, seed=2).train()
+    generator = torch.Generator().manual_seed(0)
+    with torch.no_grad():
+        for _ in range(5):
+            network(torch.rand(16, 1, 256, generator=generator) ** 4 * 2000)
+        for module in network.modules():
+            if isinstance(module, torch.nn.BatchNorm1d | torch.nn.BatchNorm2d):
+                module.weight.uniform_(0.3, 3.0, generator=generator)
+                module.bias.uniform_(-1.0, 1.0, generator=generator)
+    return network.eval()
+
+
+@pytest.mark.parametrize("kind", list(NetworkKind))
+@pytest.mark.parametrize("temperature", [1.0, 0.7, 2.5])
+def test_folding_changes_no_answer_but_by_the_temperature(kind, temperature):
+    network = _lived(kind)
+    watts = torch.rand(8, 1, 256) * 500
+    folded = fold(network, temperature)
+    assert torch.allclose(folded(watts) * temperature, network(watts), rtol=1e-3, atol=1e-3)
+    assert not any(isinstance(m, torch.nn.BatchNorm1d | torch.nn.BatchNorm2d) for m in folded.modules())
+
+
+def test_the_file_has_the_agreed_input_and_output_and_any_batch(exported):
+    session = opened(exported)
+    (watts,), (answers,) = session.get_inputs(), session.get_outputs()
+    assert (watts.name, watts.type, watts.shape) == ("watts", "tensor(float)", ["batch", 1, 256])
+    assert (answers.name, answers.type, answers.shape) == ("probabilities", "tensor(float)", ["batch", 3])
+    for batch in (1, 5):
+        (result,) = session.run(None, {"watts": np.full((batch, 1, 256), 80, np.float32)})
+        assert result.sum(axis=1) == pytest.approx(np.ones(batch), abs=1e-5)
+
+
+def test_the_file_says_nothing_about_this_machine(exported):
+    model = onnx.load_from_string(exported)
+    assert not model.metadata_props
+    assert not model.producer_version
+    assert not model.graph.value_info
+    assert all(not node.doc_string and not node.metadata_props for node in model.graph.node)
+    for trace in (b".py", b"site-packages", b"edgewright_pipelines", b"Traceback", b"File "):
+        assert trace not in exported
+    assert model.opset_import[0].version == export.OPSET
+    assert [opset.domain for opset in model.opset_import] == [""]
+
+
+def test_the_same_network_gives_the_same_bytes(tiny_trained, exported):
+    assert export.to_onnx(tiny_trained.network, 256) == exported
+
+
+def test_the_network_itself_is_left_alone(tiny_trained):
+    before = {key: value.clone() for key, value in tiny_trained.network.state_dict().items()}
+    export.to_onnx(tiny_trained.network, 256, temperature=2.0)
+    assert all(torch.equal(before[key], value) for key, value in tiny_trained.network.state_dict().items())
+
+
+@pytest.mark.parametrize("temperature", [0.5, 1.0, 3.0])
+def test_parity_holds_with_the_temperature_inside(tiny_trained, tiny_test, temperature):
+    model = export.to_onnx(tiny_trained.network, 256, temperature=temperature)
+    worst = export.check_parity(tiny_trained.network, model, tiny_test.watts[:50], temperature=temperature)
+    assert worst < export.PARITY
+
+
+def test_a_file_of_another_network_is_refused_with_the_difference(tiny_trained, tiny_test, tiny_recipe):
+    other = networks.build(tiny_recipe.network, 256, 3, seed=99)
+    model = export.to_onnx(other, 256)
+    with pytest.raises(
+        export.ParityError, match=r"differs from the network by up to \d\.\d+e-0\d \(window \d+ of 50\)"
+    ):
+        export.check_parity(tiny_trained.network, model, tiny_test.watts[:50])
+
+
+def test_a_wrong_temperature_shows_in_parity(tiny_trained, tiny_test):
+    model = export.to_onnx(tiny_trained.network, 256, temperature=2.0)
+    with pytest.raises(export.ParityError):
+        export.check_parity(tiny_trained.network, model, tiny_test.watts[:50], temperature=1.0)
+
+
+@pytest.mark.parametrize("temperature", [0.0, -1.0, float("nan")])
+def test_a_temperature_that_cannot_divide_is_refused(tiny_trained, temperature):
+    with pytest.raises(ValueError, match="must be above 0"):
+        export.to_onnx(tiny_trained.network, 256, temperature=temperature)
+
+
+def test_probabilities_of_no_windows_are_an_empty_table(exported):
+    assert probabilities(exported, np.zeros((0, 256), np.uint16)).shape == (0, 3)

@@ -1,0 +1,66 @@
+import pytest
+import torch
+
+from edgewright_pipelines import networks
+from edgewright_pipelines.networks.thermometer import KNOTS, Front
+from edgewright_pipelines.recipe import Network, NetworkKind
+
+
+def _shape(kind):
+    return Network(kind=kind, channels=(16, 16, 24), kernels=(1, 5, 3), hidden=32, bin_seconds=16)
+
+
+@pytest.mark.parametrize("kind", list(NetworkKind))
+def test_gives_logits_for_raw_watts(kind):
+    network = networks.build(_shape(kind), 512, 7).eval()
+    logits = network(torch.rand(3, 1, 512) * 3000)
+    assert logits.shape == (3, 7)
+    assert not torch.allclose(logits.sum(1), torch.ones(3))  # logits, not probabilities
+
+
+@pytest.mark.parametrize("kind", list(NetworkKind))
+def test_same_seed_same_weights_and_no_trace_outside(kind):
+    before = torch.random.get_rng_state()
+    first, again, other = (networks.build(_shape(kind), 512, 7, seed=seed).state_dict() for seed in (4, 4, 5))
+    assert torch.equal(torch.random.get_rng_state(), before)
+    assert all(torch.equal(first[key], again[key]) for key in first)
+    assert any(not torch.equal(first[key], other[key]) for key in first)
+
+
+def test_study_network_has_five_convolutions_and_two_linear_layers_by_default():
+    network = networks.build(Network(kind=NetworkKind.STUDY_CNN), 512, 32)
+    kinds = [type(module) for module in network.modules()]
+    assert kinds.count(torch.nn.Conv2d) == 5
+    assert kinds.count(torch.nn.Linear) == 2
+
+
+def test_a_ramp_is_0_below_its_knot_and_1_above_the_next():
+    front = Front(16)
+    count, least = KNOTS[0]
+    low, high = front(torch.full((1, 1, 64), least)), front(torch.full((1, 1, 64), 3600.0))
+    maxima_low, maxima_high = low[0, :count, 0, 0], high[0, :count, 0, 0]
+    assert torch.allclose(maxima_low, torch.zeros(count), atol=1e-5)
+    assert torch.allclose(maxima_high, torch.ones(count), atol=1e-4)
+
+
+def test_ramps_rise_in_order_with_power():
+    front = Front(16)
+    count, _ = KNOTS[0]
+    ramps = front(torch.full((1, 1, 64), 100.0))[0, :count, 0, 0]
+    assert torch.equal(ramps, ramps.sort(descending=True).values)
+    assert 0 < int((ramps == 1).sum()) < count
+
+
+def test_front_sees_steps_that_cancel_in_the_mean():
+    front = Front(16)
+    flat = torch.full((1, 1, 64), 50.0)
+    restless = flat.clone()
+    restless[..., ::2] += 10
+    restless[..., 1::2] -= 10
+    steps = KNOTS[-1][0]
+    assert front(restless)[0, -steps:].sum() > front(flat)[0, -steps:].sum()
+
+
+def test_thermometers_are_not_trained():
+    network = networks.build(_shape(NetworkKind.THERMOMETER_CNN), 512, 7)
+    assert [parameter.requires_grad for module in network.fixed() for parameter in module.parameters()] == [False] * 2

@@ -1,0 +1,102 @@
+import math
+
+import pytest
+import torch
+
+from edgewright_pipelines import calibrate, export, networks, prune, train
+from edgewright_pipelines.recipe import Importance, Pruning, Scope
+from edgewright_pipelines.train import Schedule
+
+
+def _network(recipe, seed=3):
+    return networks.build(recipe.network, recipe.window.seconds, 3, seed=seed)
+
+
+def _with_training(recipe, **changes):
+    return recipe.model_copy(update={"training": recipe.training.model_copy(update=changes)})
+
+
+def test_learns_three_appliances(tiny_trained, tiny_test):
+    answers = calibrate.logits(tiny_trained.network, tiny_test).argmax(1).numpy()
+    assert (answers == tiny_test.label).mean() > 0.95
+    assert tiny_trained.history[-1].loss < 0.5 * tiny_trained.history[0].loss
+    assert tiny_trained.history[-1].step == 60
+    assert not tiny_trained.network.training
+
+
+def test_same_seed_same_file_and_another_seed_another(tiny_recipe, tiny_split, tiny_trained):
+    short = _with_training(tiny_recipe, steps=8)
+    files = [
+        export.to_onnx(train.fit(_network(short), tiny_split, short, seed=seed).network, 256) for seed in (3, 3, 4)
+    ]
+    assert files[0] == files[1]
+    assert files[0] != files[2]
+
+
+def test_leaves_the_given_network_the_threads_and_the_global_seed_alone(tiny_recipe, tiny_split):
+    short = _with_training(tiny_recipe, steps=2)
+    network = _network(short)
+    before = {key: value.clone() for key, value in network.state_dict().items()}
+    threads, seed = torch.get_num_threads(), torch.random.get_rng_state()
+    train.fit(network, tiny_split, short, seed=3)
+    assert all(torch.equal(before[key], value) for key, value in network.state_dict().items())
+    assert torch.get_num_threads() == threads
+    assert torch.equal(torch.random.get_rng_state(), seed)
+
+
+def test_reports_steps_up_to_the_last(tiny_recipe, tiny_split):
+    seen = []
+    short = _with_training(tiny_recipe, steps=5)
+    train.fit(_network(short), tiny_split, short, seed=3, report=lambda *point: seen.append(point))
+    assert [step for step, _, _ in seen] == [1, 2, 3, 4, 5]
+    assert {steps for _, steps, _ in seen} == {5}
+    assert all(math.isfinite(loss) for _, _, loss in seen)
+
+
+def test_the_average_lags_behind_the_last_weights(tiny_recipe, tiny_split):
+    """With ema = 0 the result is the last step itself, so it must differ from an averaged one."""
+    last, averaged = (
+        train.fit(_network(tiny_recipe), tiny_split, _with_training(tiny_recipe, steps=6, ema=ema), seed=3)
+        for ema in (0.0, 0.9)
+    )
+    assert not torch.equal(last.network.output.weight, averaged.network.output.weight)
+
+
+def test_a_loss_that_explodes_is_an_error_with_the_step(tiny_recipe, tiny_split):
+    network = _network(tiny_recipe)
+    with torch.no_grad():
+        network.output.weight.fill_(math.nan)
+    with pytest.raises(train.TrainingError, match=r"loss is nan at step 1; use a smaller learning_rate"):
+        train.fit(network, tiny_split, tiny_recipe, seed=3)
+
+
+def test_fine_tuning_brings_a_pruned_network_back_and_leaves_the_teacher(
+    tiny_recipe, tiny_split, tiny_trained, tiny_drawn, tiny_test
+):
+    watts = tiny_drawn.watts.astype("float32")[:, None, :]
+    point = Pruning(importance=Importance.RANDOM, scope=Scope.LOCAL, ratio=0.5)
+    shrunk = prune.shrink(tiny_trained.network, point, prune.Calibration(watts, tiny_drawn.label.astype("int64")))
+    teacher = {key: value.clone() for key, value in tiny_trained.network.state_dict().items()}
+    tuned = train.finetune(shrunk.network, tiny_trained.network, tiny_split, tiny_recipe, seed=3)
+    assert all(torch.equal(teacher[key], value) for key, value in tiny_trained.network.state_dict().items())
+    answers = calibrate.logits(tuned.network, tiny_test).argmax(1).numpy()
+    assert (answers == tiny_test.label).mean() > 0.95
+    assert tuned.network.output.weight.shape == shrunk.network.output.weight.shape
+
+
+def test_no_fine_tuning_steps_means_the_network_as_it_is(tiny_recipe, tiny_split, tiny_trained):
+    none = tiny_recipe.model_copy(
+        update={"compression": tiny_recipe.compression.model_copy(update={"finetune_steps": 0})}
+    )
+    tuned = train.finetune(tiny_trained.network, tiny_trained.network, tiny_split, none, seed=3)
+    assert torch.equal(tuned.network.output.weight, tiny_trained.network.output.weight)
+    assert tuned.history == ()
+
+
+def test_schedule_warms_up_then_falls_to_zero():
+    schedule = Schedule(steps=100, learning_rate=1.0, warmup_fraction=0.1)
+    rates = [schedule.at(step) for step in range(100)]
+    assert rates[:10] == pytest.approx([0.1 * (step + 1) for step in range(10)])
+    assert max(rates) == 1.0
+    assert rates[10:] == sorted(rates[10:], reverse=True)
+    assert rates[-1] < 0.001

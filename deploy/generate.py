@@ -1,4 +1,4 @@
-"""Writes what is generated under deploy/: the CRDs and the Grafana dashboard. `--check` only says what is out of date."""
+"""Writes what is generated under deploy/: the CRDs. `--check` only says what is out of date."""
 
 from __future__ import annotations
 

@@ -86,11 +86,18 @@ def verify(data: bytes, trusted: Mapping[str, ec.EllipticCurvePublicKey]) -> Man
         raise SignatureError(str(error)) from None
 
 
-def _hint(bundle: Mapping[str, Any]) -> str | None:
-    material = bundle.get("verificationMaterial")
-    public_key = material.get("publicKey") if isinstance(material, dict) else None
-    hint = public_key.get("hint") if isinstance(public_key, dict) else None
-    return hint if isinstance(hint, str) and hint else None
+def _hint(bundle: Mapping[str, Any]) -> str:
+    """The key id beside the signature. The shape is exact: what nobody signed must leave no room for other bytes."""
+    match bundle:
+        case {
+            "mediaType": _,
+            "dsseEnvelope": _,
+            "verificationMaterial": {"publicKey": {"hint": str(hint)}} as material,
+        }:
+            exact = set(material["publicKey"]) == {"hint"} and set(material) <= {"publicKey", "tlogEntries"}
+            if exact and len(bundle) == 3 and material.get("tlogEntries", []) == [] and _HEX.fullmatch(hint):
+                return hint
+    raise SignatureError("manifest: mediaType, dsseEnvelope and verificationMaterial with a key's hint are needed")
 
 
 def _files(statement: Mapping[str, Any]) -> dict[str, str]:

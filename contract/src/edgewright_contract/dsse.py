@@ -79,9 +79,12 @@ def _decoded(text: object, what: str) -> bytes:
     if not isinstance(text, str):
         raise SignatureError(f"{what} must be base64 text")
     try:
-        return base64.b64decode(text, validate=True)
+        data = base64.b64decode(text, validate=True)
     except (binascii.Error, ValueError):
         raise SignatureError(f"{what} is not base64") from None
+    if base64.b64encode(data).decode() != text:  # spare bits: two texts, two digests, one content
+        raise SignatureError(f"{what} is not canonical base64")
+    return data
 
 
 def canonical(value: Mapping[str, Any]) -> bytes:

@@ -1,4 +1,4 @@
-"""DSSE envelopes (Dead Simple Signing Envelope 1.0.2, ECDSA P-256): manifests, trust and permits are wrapped in them."""
+"""DSSE envelopes (Dead Simple Signing Envelope 1.0.2), ECDSA P-256: what manifests, trust and permits are wrapped in."""
 
 import base64
 import binascii

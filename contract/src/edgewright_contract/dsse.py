@@ -1,4 +1,4 @@
-"""DSSE envelopes (Dead Simple Signing Envelope 1.0.2), ECDSA P-256: what manifests, trust and permits are wrapped in."""
+"""DSSE envelopes (Dead Simple Signing Envelope 1.0.2), ECDSA P-256: what manifests, trust and permits come in."""
 
 import base64
 import binascii

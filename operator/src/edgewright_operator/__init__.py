@@ -1,0 +1,1 @@
+"""From a CompressedModel to the nodes: observe, decide, apply; and the model gateway beside it."""

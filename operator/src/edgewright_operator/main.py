@@ -1,0 +1,91 @@
+"""`edgewright-operator`: reads the settings, wins the election, and runs rounds until it is told to end or loses."""
+
+import argparse
+import asyncio
+import signal
+import socket
+import sys
+import time
+import uuid
+from datetime import UTC, datetime
+
+import httpx2
+import prometheus_client
+import structlog
+from pydantic import ValidationError
+
+from edgewright_operator.cluster import Cluster, ClusterError
+from edgewright_operator.connection import ConnectionProblem, connect
+from edgewright_operator.election import Election
+from edgewright_operator.mlflow import MlflowRegistry
+from edgewright_operator.reconcile import Reconciler
+from edgewright_operator.settings import Settings
+from edgewright_operator.source import Gateway
+
+log = structlog.get_logger()
+
+ROUNDS = prometheus_client.Histogram("edgewright_reconcile_seconds", "Seconds of one round over all models.")
+LOST = 1
+
+
+def main() -> None:
+    """Entry point; exit code 2 for wrong settings, 1 when the Lease was lost."""
+    parser = argparse.ArgumentParser(
+        prog="edgewright-operator",
+        description="Rolls releases out to edge nodes. Settings are environment variables EDGEWRIGHT_OPERATOR_*: "
+        + ", ".join(name.upper() for name in Settings.model_fields),
+        epilog="Example: EDGEWRIGHT_OPERATOR_KUBECONFIG=~/.kube/config EDGEWRIGHT_OPERATOR_MLFLOW_URL=http://mlflow:5000"
+        " EDGEWRIGHT_OPERATOR_GATEWAY_URL=http://gateway:8080 EDGEWRIGHT_OPERATOR_GATEWAY_TOKEN_FILE=token"
+        " edgewright-operator",
+    )
+    parser.parse_args()
+    try:
+        settings = Settings()
+        sys.exit(asyncio.run(run(settings)))
+    except ValidationError as error:
+        problems = "; ".join(f"EDGEWRIGHT_OPERATOR_{str(e['loc'][0]).upper()}: {e['msg']}" for e in error.errors())
+        sys.exit(f"edgewright-operator: {problems}")
+    except ConnectionProblem as error:
+        sys.exit(f"edgewright-operator: {error}")
+
+
+async def run(settings: Settings) -> int:
+    """Rounds until SIGTERM; returns the exit code."""
+    prometheus_client.start_http_server(settings.metrics_port, addr=settings.metrics_host)
+    ending = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for sign in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(sign, ending.set)
+    async with connect(settings.kubeconfig) as api, httpx2.AsyncClient(timeout=60, trust_env=False) as plain:
+        cluster = Cluster(api)
+        gateway = Gateway(settings.gateway_url, settings.gateway_token_file, plain)
+        reconciler = Reconciler(cluster, MlflowRegistry(settings.mlflow_url, plain), gateway, settings)
+        election = Election(f"{socket.gethostname()}-{uuid.uuid4().hex[:8]}", settings.lease_seconds)
+        return await _rounds(reconciler, election, cluster, settings, ending)
+
+
+async def _rounds(
+    reconciler: Reconciler, election: Election, cluster: Cluster, settings: Settings, ending: asyncio.Event
+) -> int:
+    acting = False
+    while not ending.is_set():
+        try:
+            held = await election.hold(cluster, datetime.now(UTC), time.monotonic())
+            if acting and not held:
+                log.error("the Lease was lost: another operator acts")
+                return LOST
+            acting = held
+            if acting:
+                with ROUNDS.time():
+                    await reconciler.round(datetime.now(UTC), time.monotonic())
+        except ClusterError as error:
+            log.warning("the API server did not answer as hoped", error=str(error))
+        try:
+            await asyncio.wait_for(ending.wait(), settings.interval)
+        except TimeoutError:
+            continue
+    return 0
+
+
+if __name__ == "__main__":
+    main()

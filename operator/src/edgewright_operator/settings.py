@@ -1,0 +1,37 @@
+"""What the operator is told from outside: environment variables with the prefix EDGEWRIGHT_OPERATOR_, read once."""
+
+from pathlib import Path
+
+from pydantic import Field
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+
+class Settings(BaseSettings):
+    """All settings of one operator process."""
+
+    model_config = SettingsConfigDict(
+        env_prefix="EDGEWRIGHT_OPERATOR_", frozen=True, use_attribute_docstrings=True, extra="ignore"
+    )
+
+    kubeconfig: Path | None = None
+    """Kubeconfig; none inside a pod."""
+    mlflow_url: str
+    """Base URL of the MLflow server."""
+    gateway_url: str
+    """Base URL of the model gateway."""
+    gateway_token_file: Path
+    """File of the token with the audience edgewright-gateway; read anew for each call."""
+    poll_seconds: float = Field(default=30.0, gt=0)
+    """How often the source of each CompressedModel is asked (± 20 %)."""
+    interval: float = Field(default=2.0, gt=0)
+    """How often everything is observed and decided."""
+    stale_seconds: float = Field(default=900.0, gt=0)
+    """Age of a heartbeat after which a node counts as offline."""
+    single_tenant: bool = False
+    """Whether a namespace without the node-selector annotation may select any node."""
+    lease_seconds: int = Field(default=15, ge=1)
+    """Life of the election Lease."""
+    metrics_host: str = "127.0.0.1"
+    """Address of /metrics; 0.0.0.0 in a pod."""
+    metrics_port: int = Field(default=8080, ge=0, le=65_535)
+    """Port of /metrics."""

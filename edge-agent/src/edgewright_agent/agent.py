@@ -228,7 +228,7 @@ class Agent:
                 await self._tell()
 
     async def _tell(self) -> None:
-        """Write the status where it differs from what was written last; a refusal is tried again at the next occasion."""
+        """Write the status where it differs from what was written last; a refusal is tried again next time."""
         with contextlib.suppress(ServerDown, CommandRefused, ValidationError):
             since = {name: record.trial.since for name, record in self._state.models.items() if record.trial}
             self._figures = report.figures_of(await self._tools.server.ask({"op": "figures"}), since)

@@ -34,10 +34,9 @@ class Gateway:
         """
         if store.has(digest, limit):
             return
-        if store.free_bytes() < limit + self._min_free:
-            raise Delay(
-                Reason.INSUFFICIENT_STORAGE, f"{store.free_bytes()} bytes free, {limit + self._min_free} needed"
-            )
+        free, needed = store.free_bytes(), limit + self._min_free
+        if free < needed:
+            raise Delay(Reason.INSUFFICIENT_STORAGE, f"{free} bytes free, {needed} needed")
         try:
             async with asyncio.timeout(self._deadline):
                 await self._fetch(store.part(digest), digest, limit)
@@ -52,7 +51,7 @@ class Gateway:
             raise Delay(Reason.STORAGE_ERROR, f"{digest}: {error.strerror}") from None
 
     async def _fetch(self, part: Path, digest: str, limit: int) -> None:
-        have = part.stat().st_size if part.exists() else 0
+        have = _size(part)
         if have >= limit:  # complete or rubbish: adopt_part decides
             return
         headers = {"Authorization": f"Bearer {self._token()}", "Accept-Encoding": "identity"}
@@ -60,12 +59,12 @@ class Gateway:
             headers["Range"] = f"bytes={have}-"
         path = f"/blobs/sha256/{digest.removeprefix('sha256:')}"
         async with self._client.stream("GET", path, headers=headers, follow_redirects=False) as answer:
-            if answer.status_code == httpx2.codes.REQUESTED_RANGE_NOT_SATISFIABLE:
+            if answer.status_code == httpx2.codes.RANGE_NOT_SATISFIABLE:
                 return
             resumed = answer.status_code == httpx2.codes.PARTIAL_CONTENT and _begins_at(answer, have)
             if not resumed and answer.status_code != httpx2.codes.OK:
                 if answer.status_code == httpx2.codes.PARTIAL_CONTENT:  # another part than asked for: begin anew
-                    part.unlink(missing_ok=True)
+                    _forget(part)
                 raise Delay(Reason.DOWNLOAD_FAILED, f"{digest}: the gateway answered {answer.status_code}")
             with part.open("ab" if resumed else "wb") as file:
                 size = have if resumed else 0
@@ -75,6 +74,14 @@ class Gateway:
                         file.truncate(0)
                         raise Refusal(Reason.BAD_DIGEST, f"{digest}: more than the {limit} bytes that may be taken")
                     file.write(chunk)
+
+
+def _size(part: Path) -> int:
+    return part.stat().st_size if part.exists() else 0
+
+
+def _forget(part: Path) -> None:
+    part.unlink(missing_ok=True)
 
 
 def _begins_at(answer: httpx2.Response, have: int) -> bool:

@@ -1,4 +1,4 @@
-"""At start: what makes this node's latency comparable with another's. Reads /proc and the cgroup, decides in pure functions."""
+"""At start: what makes this node's latency comparable with another's. Only `measured` reads."""
 
 import math
 import os
@@ -62,13 +62,15 @@ def simd_flags(cpu: Mapping[str, str]) -> list[str]:
 
 def hardware_class(arch: str, cpu: Mapping[str, str], cores: float | None) -> str:
     """A short name such as `arm64-a72` or `amd64-6-85-avx2-q1`, fit for a label value."""
+    wanted: tuple[str, ...]
     if "CPU part" in cpu:
         implementer, part = cpu.get("CPU implementer", "0x0"), cpu["CPU part"]
         kind = _ARM_PARTS.get((implementer, part), f"{implementer}-{part}")
-        flags = [flag for flag in ("asimddp", "i8mm", "sve") if flag in simd_flags(cpu)]
+        wanted = ("asimddp", "i8mm", "sve")
     else:
         kind = f"{cpu.get('cpu family', '0')}-{cpu.get('model', '0')}"
-        flags = [flag for flag in ("avx2", "avx512_vnni", "avx_vnni", "amx_int8") if flag in simd_flags(cpu)]
+        wanted = ("avx2", "avx512_vnni", "avx_vnni", "amx_int8")
+    flags = [flag for flag in wanted if flag in simd_flags(cpu)]
     parts = [arch, kind, *(flag.replace("_", "") for flag in flags), quota_bucket(cores)]
     return re.sub(r"[^a-z0-9.-]", "-", "-".join(part for part in parts if part).lower())[:63].strip("-.")
 

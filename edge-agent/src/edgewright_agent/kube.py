@@ -1,4 +1,4 @@
-"""The agent's calls to the API server: watch of one EdgeNode, merge patch of its status, renewal of one Lease. Nothing else."""
+"""The agent's calls to the API server: watch of one EdgeNode, merge patch of its status, renewal of one Lease."""
 
 import asyncio
 import json

@@ -28,7 +28,8 @@ from edgewright_contract import keys
 _EXAMPLES = f"""
 settings come from the environment, with the prefix {PREFIX}:
   {PREFIX}NODE=plant-a-1  {PREFIX}STATE_DIR=/var/lib/edgewright
-  {PREFIX}API_URL=https://10.0.0.1:6443  {PREFIX}API_CA=/etc/edgewright/ca.pem  {PREFIX}API_TOKEN_FILE=/run/edgewright/api
+  {PREFIX}API_URL=https://10.0.0.1:6443
+  {PREFIX}API_CA=/etc/edgewright/ca.pem  {PREFIX}API_TOKEN_FILE=/run/edgewright/api
   {PREFIX}GATEWAY_URL=https://gateway:8443  {PREFIX}GATEWAY_TOKEN_FILE=/run/edgewright/gateway
   {PREFIX}ROOT_KEY_FILE=/etc/edgewright/root.pub
 
@@ -55,7 +56,7 @@ def main() -> int:
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
     logging.getLogger("httpx2").setLevel(logging.WARNING)
     try:
-        asyncio.run(_run(AgentSettings()))  # type: ignore[call-arg]  # the environment gives them
+        asyncio.run(_run(AgentSettings()))
     except ValidationError as error:
         for problem in error.errors():
             name = PREFIX + "_".join(str(part) for part in problem["loc"]).upper()

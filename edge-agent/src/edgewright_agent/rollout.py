@@ -1,4 +1,4 @@
-"""Walks one model through its life: does what the state asks for, feeds the outcome to `lifecycle.transition`, saves."""
+"""Walks one model through its life: does what the state asks for and says what came of it."""
 
 import asyncio
 from collections.abc import Callable

@@ -1,4 +1,4 @@
-"""The self-test child: `python -m edgewright_agent.selftest`. Limits itself, runs the golden windows, prints one JSON line.
+"""The self-test child: `python -m edgewright_agent.selftest`. Runs the golden windows, prints one JSON line.
 
 It may crash or be killed by its limits; the parent (selftest_parent.py) reads the exit and lives on.
 """
@@ -61,7 +61,7 @@ def run(model: Path, golden: Path, release_file: Path, variant: str) -> dict[str
         "ok": within,
         "message": ""
         if within
-        else f"differs by {worst:.4g} from the golden answers, {chosen.golden.tolerance:g} allowed",
+        else f"differs by {worst:.4g} from the golden answers (tolerance {chosen.golden.tolerance:g})",
         "p50Microseconds": round(float(np.percentile(timings, 50))),
         "p95Microseconds": round(float(np.percentile(timings, 95))),
         "rssBytes": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024,

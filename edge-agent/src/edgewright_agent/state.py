@@ -1,4 +1,4 @@
-"""What the supervisor remembers over a restart: state.json as types. Everything in it can be verified again from disk."""
+"""What the supervisor remembers over a restart: state.json as types; all of it can be verified again."""
 
 from typing import Annotated
 

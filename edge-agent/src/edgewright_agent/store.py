@@ -167,7 +167,7 @@ class Store:
             descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
         except OSError as error:
             raise BlobError(f"{path.name}: {error.strerror}") from None
-        with open(descriptor, "rb") as file:
+        with os.fdopen(descriptor, "rb") as file:
             if not stat.S_ISREG(os.fstat(descriptor).st_mode):
                 raise BlobError(f"{path.name}: not a plain file")
             data = file.read(limit + 1)

@@ -1,7 +1,6 @@
 """Stage `train.fit → prune.shrink → train.finetune → export.to_onnx`: whole channels leave a trained network."""
 
 import copy
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -81,7 +80,7 @@ class Calibration:
 def shrink(
     network: Classifier, point: Pruning, calibration: Calibration, *, round_to: int = 8, seed: int = 0
 ) -> Shrunk:
-    """Prune a copy of `network` to one point of the grid; the rows of the output layer all stay.
+    """Prune a copy of `network` to one point of the grid; the output layer and fixed layers keep all their channels.
 
     Raises PruningError if a layer that should shrink was left whole, or the pruned network does not run.
     """
@@ -89,27 +88,20 @@ def shrink(
     before = _parameters(network)
     if point.importance is Importance.TAYLOR:
         _gradients(network, calibration)
-    frozen = [parameter for parameter in network.parameters() if not parameter.requires_grad]
-    for parameter in frozen:
-        parameter.requires_grad_(True)  # the tracer does not see what has no gradient
     graph = torch_pruning.DependencyGraph().build_dependency(network, torch.from_numpy(calibration.watts[:2]))
     groups = _groups(graph, network)
-    scores = _scores(groups, point, network.fixed(), seed)
+    scores = _scores(groups, point, seed)
     wanted = keep(scores, point.ratio, point.scope)
     layers = tuple(_cut(graph, network, name, scores[name], wanted[name], round_to) for name in groups)
     for parameter in network.parameters():
         parameter.grad = None
-    for module in network.fixed():
-        module.requires_grad_(False)
     audit = Audit(point.ratio, round_to, layers, before, _parameters(network))
     _check(network, audit, calibration)
     return Shrunk(network, audit)
 
 
 def _gradients(network: Classifier, calibration: Calibration) -> None:
-    for parameter in network.parameters():
-        parameter.requires_grad_(True)
-        parameter.grad = None
+    network.zero_grad(set_to_none=True)
     logits = network(torch.from_numpy(calibration.watts))
     functional.cross_entropy(logits, torch.from_numpy(calibration.labels)).backward()  # type: ignore[no-untyped-call]
 
@@ -117,26 +109,26 @@ def _gradients(network: Classifier, calibration: Calibration) -> None:
 def _groups(graph: torch_pruning.DependencyGraph, network: Classifier) -> dict[str, Group]:
     """Layer name -> everything that must lose the same channels."""
     names = {module: name for name, module in network.named_modules()}
-    found = graph.get_all_groups(ignored_layers=[network.output], root_module_types=[nn.Conv2d, nn.Linear])
+    whole = [network.output, *network.fixed()]
+    found = graph.get_all_groups(ignored_layers=whole, root_module_types=[nn.Conv2d, nn.Linear])
     groups = {names[group[0].dep.target.module]: group for group in found}
     return dict(sorted(groups.items()))
 
 
-def _scores(groups: dict[str, Group], point: Pruning, fixed: Sequence[nn.Module], seed: int) -> dict[str, torch.Tensor]:
-    """Importance [channels] of each layer, mean 1, so that layers can compete; fixed weights do not count."""
+def _scores(groups: dict[str, Group], point: Pruning, seed: int) -> dict[str, torch.Tensor]:
+    """Importance [channels] of each layer, so scaled that layers can compete."""
     if point.importance is Importance.RANDOM:
         generator = torch.Generator().manual_seed(seed)
         return {name: torch.rand(len(group[0].idxs), generator=generator) for name, group in groups.items()}
-    measure = (
-        torch_pruning.importance.GroupTaylorImportance()
-        if point.importance is Importance.TAYLOR
-        else torch_pruning.importance.GroupMagnitudeImportance(p=1 if point.importance is Importance.L1 else 2)
-    )
-    scores = {}
-    for name, group in groups.items():
-        counted = [item for item in group.items if item.dep.target.module not in fixed]
-        scores[name] = measure(counted).detach()
-    return scores
+    return {name: _measure(point.importance)(group).detach() for name, group in groups.items()}
+
+
+def _measure(importance: Importance) -> torch_pruning.importance.Importance:
+    if importance is Importance.TAYLOR:
+        # Summed and not scaled to a mean of 1: it estimates by how much the loss grows, which is the same money in each
+        # layer. Scaled, a quarter of the channels cost 20 points before fine-tuning; unscaled, less than one.
+        return torch_pruning.importance.GroupTaylorImportance(group_reduction="sum", normalizer=None)
+    return torch_pruning.importance.GroupMagnitudeImportance(p=1 if importance is Importance.L1 else 2)
 
 
 def _cut(

@@ -156,8 +156,9 @@ def _install(demo: Demo, plane: ControlPlane) -> None:
         stdout=subprocess.DEVNULL,
     )
     plane.apply(read_manifests(demo.root / "deploy/k8s/crd"))
-    wanted = ("Deployment", "DaemonSet", "NetworkPolicy", "Kustomization")  # run as processes here
-    base = [found for found in read_manifests(demo.root / "deploy/k8s/base") if found["kind"] not in wanted]
+    files = sorted(set((demo.root / "deploy/k8s/base").glob("*.yaml")) - {demo.root / "deploy/k8s/base/kustomization.yaml"})
+    pods = ("Deployment", "DaemonSet")  # run as processes here
+    base = [found for file in files for found in read_manifests(file) if found["kind"] not in pods]
     plane.apply(base, namespace=names.NAMESPACE)
     for node in NODES:
         plane.create_node(node, {names.LABEL_AGENT: "true", "site": "plant-a"})

@@ -82,6 +82,9 @@ def start_agent(plane: ControlPlane, directory: Path, node: str, gateway_url: st
         "ROOT_KEY_FILE": str(keys / "root.pub"),
         "HOST": "127.0.0.1",
         "PORT": str(port),
+        "FIGURES_SECONDS": "2",
+        "TRIAL_SECONDS": "120",
+        "RETRY_SECONDS": "2",
     }
     command = (sys.executable, "-m", "edgewright_agent.main", "run")
     return _start(f"agent-{node}", command, home, _prefixed("EDGEWRIGHT_AGENT_", settings), port, "/healthz")

@@ -47,7 +47,6 @@ def test_local_pruning_does_in_each_layer_what_was_asked(calibration):
     layers = {layer.layer: (layer.before, layer.requested, layer.achieved) for layer in audit.layers}
     assert layers == {
         "before.2": (32, 16, 16),
-        "front.thermometers": (72, 36, 40),
         "stages.0.0": (16, 8, 8),
         "stages.1.0": (32, 16, 16),
         "stages.2.0": (24, 12, 16),
@@ -82,10 +81,25 @@ def test_the_given_network_keeps_its_weights_and_gradients(calibration):
     assert all(parameter.grad is None for parameter in network.parameters())
 
 
-def test_thermometers_stay_untrained_and_the_rest_trained(calibration):
+def test_thermometers_stay_whole_and_untrained_and_the_rest_trained(calibration):
     shrunk = prune.shrink(_network(), _point(Importance.TAYLOR), calibration).network
     fixed = {id(p) for module in shrunk.fixed() for p in module.parameters()}
     assert all(p.requires_grad != (id(p) in fixed) for p in shrunk.parameters())
+    assert shrunk.front.thermometers.weight.shape[0] == shrunk.front.channels
+
+
+def test_taylor_takes_global_cuts_where_the_loss_does_not_care(calibration):
+    """A stage that no later layer reads has no gradient, so all cuts must fall there before any other layer."""
+    network = _network(channels=(16, 32, 64))
+    with torch.no_grad():  # columns of the last stage in the head: 2 x 16 of the first stage stand before them
+        network.before[0].weight[32:] = 0.0
+        network.before[0].bias[32:] = 0.0
+        network.before[2].weight[:, 32:] = 0.0
+    audit = prune.shrink(network, _point(Importance.TAYLOR, Scope.GLOBAL, 0.3), calibration).audit
+    achieved = {layer.layer: (layer.before, layer.achieved) for layer in audit.layers}
+    before, left = achieved["stages.2.0"]
+    assert left <= before - 40
+    assert achieved["stages.0.0"] == (16, 16)
 
 
 def test_magnitude_removes_the_channels_that_carry_nothing(calibration):

@@ -26,7 +26,9 @@ CALIBRATION_BATCH = 32
 class Scheme:
     """How numbers are rounded.
 
-    reduce_range: 7-bit weights, without which AVX2 processors that lack VNNI overflow and lose points.
+    Unsigned activations with signed weights: on x86 they took 60 us where signed or unsigned pairs took 124 and 100.
+    reduce_range: 7-bit weights, without which AVX2 processors that lack VNNI overflow and lose points; it costs 0.003
+    of macro-F1 where the processor would not have needed it.
     """
 
     activation: QuantType = QuantType.QUInt8

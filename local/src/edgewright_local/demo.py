@@ -156,7 +156,7 @@ def _install(demo: Demo, plane: ControlPlane) -> None:
         stdout=subprocess.DEVNULL,
     )
     plane.apply(read_manifests(demo.root / "deploy/k8s/crd"))
-    files = sorted(set((demo.root / "deploy/k8s/base").glob("*.yaml")) - {demo.root / "deploy/k8s/base/kustomization.yaml"})
+    files = [file for file in sorted((demo.root / "deploy/k8s/base").glob("*.yaml")) if file.stem != "kustomization"]
     pods = ("Deployment", "DaemonSet")  # run as processes here
     base = [found for file in files for found in read_manifests(file) if found["kind"] not in pods]
     plane.apply(base, namespace=names.NAMESPACE)

@@ -1,4 +1,4 @@
-"""Last stage, `release.build → publish.to_mlflow`: number, sign, upload, read back, tag, and only then let an alias move."""
+"""Last stage, `release.build → publish.to_mlflow`: number, sign, upload, read back, tag; then an alias may move."""
 
 import tempfile
 from collections.abc import Mapping

@@ -1,4 +1,4 @@
-"""Stage `evaluate.measure → release.build → publish.to_mlflow`: variants become the files of a release, still unsigned."""
+"""Stage `evaluate.measure → release.build → publish.to_mlflow`: variants become files of a release, still unsigned."""
 
 import platform
 from collections.abc import Mapping, Sequence

@@ -1,4 +1,4 @@
-"""Beside `publish.to_mlflow`: the folder of keys (root, release, permit) and the trust.json that the root key signed."""
+"""Beside `publish.to_mlflow`: the folder of keys (root, release, permit) and the trust.json that root signed."""
 
 import os
 from collections.abc import Sequence

@@ -1,4 +1,4 @@
-"""How a release comes in: downloaded from MLflow, its signature and every file's digest checked, then kept by digest."""
+"""How a release comes in: downloaded from MLflow, signature and every digest checked, then kept by digest."""
 
 from dataclasses import dataclass, field
 from pathlib import Path

@@ -8,8 +8,11 @@ from typing import Any, Final
 import httpx2
 
 from edgewright_contract import names
+from edgewright_operator import metrics
 
 _MERGE: Final = {"Content-Type": "application/merge-patch+json"}
+_APPLY: Final = {"Content-Type": "application/apply-patch+yaml"}
+_OWNER: Final = {"fieldManager": "edgewright-operator", "force": "true"}
 _GROUP: Final = f"/apis/{names.API_VERSION}"
 _NODES: Final = "/api/v1/nodes"
 _LEASES: Final = f"/apis/coordination.k8s.io/v1/namespaces/{names.NAMESPACE}/leases"
@@ -57,21 +60,19 @@ class Cluster:
         return await self._send("GET", f"/api/v1/namespaces/{name}")
 
     async def create_edge_node(self, node: Object) -> None:
-        """The EdgeNode of a Node and its heartbeat Lease, both owned by the Node."""
+        """The EdgeNode of a Node, owned by it."""
         name = node["metadata"]["name"]
-        metadata = {
-            "name": name,
-            "labels": dict(node["metadata"].get("labels") or {}),
-            "ownerReferences": [
-                {"apiVersion": "v1", "kind": "Node", "name": name, "uid": node["metadata"]["uid"]},
-            ],
-        }
+        labels = dict(node["metadata"].get("labels") or {})
+        metadata = {"name": name, "labels": labels, "ownerReferences": _owned_by(node)}
         body = {"apiVersion": names.API_VERSION, "kind": "EdgeNode", "metadata": metadata, "spec": {}}
         await self._send("POST", f"{_GROUP}/{names.EDGE_NODES}", json=body)
+
+    async def create_heartbeat(self, node: Object) -> None:
+        """The Lease that a Node's agent renews, owned by the Node; agents may not create one."""
         lease = {
             "apiVersion": "coordination.k8s.io/v1",
             "kind": "Lease",
-            "metadata": {**metadata, "labels": {}},
+            "metadata": {"name": node["metadata"]["name"], "ownerReferences": _owned_by(node)},
             "spec": {"leaseDurationSeconds": 3 * names.HEARTBEAT_SECONDS},
         }
         with suppress(Conflict):  # it lived on from an earlier EdgeNode of that name
@@ -89,16 +90,17 @@ class Cluster:
         await self._send("DELETE", f"{_GROUP}/{names.EDGE_NODES}/{name}")
 
     async def write_spec(self, edge_node: Object, spec: Object) -> Object:
-        """Replace the models of a node's spec, if nobody wrote in between.
+        """Apply a node's spec as its field manager, if nobody wrote in between.
 
         Raises:
             Conflict: the EdgeNode changed since it was read.
         """
         metadata = edge_node["metadata"]
-        body = {"metadata": {"resourceVersion": metadata["resourceVersion"]}, "spec": spec}
-        return await self._send(
-            "PATCH", f"{_GROUP}/{names.EDGE_NODES}/{metadata['name']}", json=body, headers=_MERGE
-        )
+        name = metadata["name"]
+        fenced = {"name": name, "resourceVersion": metadata["resourceVersion"]}
+        body = {"apiVersion": names.API_VERSION, "kind": "EdgeNode", "metadata": fenced, "spec": spec}
+        path = f"{_GROUP}/{names.EDGE_NODES}/{name}"
+        return await self._send("PATCH", path, params=_OWNER, json=body, headers=_APPLY)
 
     async def write_status(self, model: Object, status: Object) -> None:
         """Replace the status of a CompressedModel, if nobody wrote in between.
@@ -164,12 +166,19 @@ class Cluster:
         try:
             answer = await self._client.request(method, path, **arguments)
         except httpx2.HTTPError as error:
+            metrics.REQUESTS.labels("unanswered").inc()
             raise ClusterError(f"{method} {path}: {type(error).__name__}: {error}") from None
+        metrics.REQUESTS.labels("ok" if answer.is_success else "refused").inc()
         if answer.status_code == 409:
             raise Conflict(f"{method} {path}: {_message(answer)}", 409)
         if answer.status_code >= 400:
             raise ClusterError(f"{method} {path}: {answer.status_code} {_message(answer)}", answer.status_code)
         return dict(answer.json())
+
+
+def _owned_by(node: Object) -> list[Object]:
+    metadata = node["metadata"]
+    return [{"apiVersion": "v1", "kind": "Node", "name": metadata["name"], "uid": metadata["uid"]}]
 
 
 def _message(answer: httpx2.Response) -> str:

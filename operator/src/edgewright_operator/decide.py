@@ -16,7 +16,7 @@ from edgewright_contract.compressedmodel import (
 from edgewright_contract.conditions import Reason
 from edgewright_contract.edgenode import AssignedModel, Assignment
 from edgewright_contract.quantities import seconds, share_of
-from edgewright_operator import report, waves
+from edgewright_operator import pins, report, waves
 from edgewright_operator.choose import Choice, choose
 from edgewright_operator.facts import ModelFacts, NodeFacts, ReleaseFacts, SourceProblem
 from edgewright_operator.report import Standing, timestamp
@@ -56,6 +56,7 @@ def decide(
 
     nodes: the selected ones. soaked: seconds that the current wave has soaked in this process, its checkpoint included.
     """
+    release = pins.pinned(model.status, release)
     if isinstance(release, SourceProblem):
         return _stand_still(model, nodes, now, release.reason, release.message)
     if model.spec.suspend:

@@ -14,6 +14,7 @@ import prometheus_client
 import structlog
 from pydantic import ValidationError
 
+from edgewright_operator import metrics
 from edgewright_operator.cluster import Cluster, ClusterError
 from edgewright_operator.connection import ConnectionProblem, connect
 from edgewright_operator.election import Election
@@ -24,7 +25,6 @@ from edgewright_operator.source import Gateway
 
 log = structlog.get_logger()
 
-ROUNDS = prometheus_client.Histogram("edgewright_reconcile_seconds", "Seconds of one round over all models.")
 LOST = 1
 
 
@@ -76,7 +76,7 @@ async def _rounds(
                 return LOST
             acting = held
             if acting:
-                with ROUNDS.time():
+                with metrics.RECONCILE.time():
                     await reconciler.round(datetime.now(UTC), time.monotonic())
         except ClusterError as error:
             log.warning("the API server did not answer as hoped", error=str(error))

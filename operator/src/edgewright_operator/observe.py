@@ -46,10 +46,8 @@ def heartbeats(leases: Iterable[Object]) -> dict[str, datetime]:
 
 def selected(model: ModelFacts, edge_nodes: Iterable[Object], allowed: Mapping[str, str]) -> list[Object]:
     """EdgeNodes that match the model's selector and the namespace's."""
-    wanted = {**model.spec.node_selector.match_labels, **allowed}
-    return [
-        node for node in edge_nodes if wanted.items() <= (node["metadata"].get("labels") or {}).items()
-    ]
+    wanted = model.spec.node_selector.match_labels.items() | allowed.items()  # both, also where they contradict
+    return [node for node in edge_nodes if wanted <= (node["metadata"].get("labels") or {}).items()]
 
 
 def node_facts(

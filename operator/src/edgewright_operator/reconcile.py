@@ -8,8 +8,10 @@ from typing import Any
 
 import structlog
 
+from edgewright_contract.compressedmodel import Source
+from edgewright_contract.conditions import Reason
 from edgewright_contract.edgenode import AssignedModel, EdgeNodeSpec
-from edgewright_operator import observe
+from edgewright_operator import metrics, observe
 from edgewright_operator.cluster import Cluster, ClusterError, Conflict
 from edgewright_operator.decide import Decision, decide
 from edgewright_operator.facts import ModelFacts, ReleaseFacts, SourceProblem
@@ -28,7 +30,8 @@ class _Memory:
 
     source: ReleaseFacts | SourceProblem | None = None
     trust: str | None = None
-    asked_at: float = float("-inf")
+    asked: Source | None = None
+    ask_at: float = float("-inf")
     wave: str = ""
     soaked: float = 0.0
     decided_at: float = 0.0
@@ -54,8 +57,9 @@ class Reconciler:
         models, edge_nodes, nodes, leases = await asyncio.gather(
             self.cluster.compressed_models(), self.cluster.edge_nodes(), self.cluster.nodes(), self.cluster.leases()
         )
-        await self._mirror(nodes, edge_nodes)
+        await self._mirror(nodes, edge_nodes, {lease["metadata"]["name"] for lease in leases})
         beats = observe.heartbeats(leases)
+        metrics.begin_round(beats, [node["metadata"]["name"] for node in edge_nodes], now)
         keys = {f"{item['metadata']['namespace']}/{item['metadata']['name']}" for item in models}
         self.memories = {key: memory for key, memory in self.memories.items() if key in keys}
         for item in models:
@@ -66,7 +70,7 @@ class Reconciler:
             except ClusterError as error:
                 log.warning("round not finished", model=item["metadata"]["name"], error=str(error))
 
-    async def _mirror(self, nodes: list[Object], edge_nodes: list[Object]) -> None:
+    async def _mirror(self, nodes: list[Object], edge_nodes: list[Object], leases: set[str]) -> None:
         """An EdgeNode for each labelled Node, none for a Node that is gone or was made anew under its name."""
         wanted = {node["metadata"]["name"]: node for node in nodes}
         present = {edge["metadata"]["name"]: edge for edge in edge_nodes}
@@ -80,6 +84,8 @@ class Reconciler:
         for name, node in wanted.items():
             if name not in present:
                 await self.cluster.create_edge_node(node)
+            if name not in leases:
+                await self.cluster.create_heartbeat(node)
 
     async def _model(
         self, item: Object, edge_nodes: list[Object], beats: dict[str, datetime], now: datetime, monotonic: float
@@ -100,16 +106,23 @@ class Reconciler:
         ]
         decision = decide(model, memory.source, facts, now, _soaked(model, memory, monotonic))
         _remember(memory, decision, monotonic)
+        metrics.decided(model, facts, decision)
+        condemned = decision.status.quarantined != model.status.quarantined
+        if condemned:  # before nodes move away from the evidence: a kill in between must not forget it
+            await self._report(item, model, decision)
         await self._apply(model, decision, {node["metadata"]["name"]: node for node in chosen}, memory.trust)
-        await self._report(item, model, decision, now)
+        if not condemned:
+            await self._report(item, model, decision)
+        await self._tell(item, decision, now)
 
     async def _ask(self, model: ModelFacts, memory: _Memory, monotonic: float) -> None:
         """MLflow is polled, ± 20 % so that many models do not ask at once."""
-        if monotonic - memory.asked_at < self.settings.poll_seconds * random.uniform(0.8, 1.2):  # noqa: S311 - jitter
+        if model.spec.source == memory.asked and monotonic < memory.ask_at:
             return
         memory.source, trust = await resolve(model.spec.source, self.registry, self.gateway)
         memory.trust = trust or memory.trust
-        memory.asked_at = monotonic
+        memory.asked = model.spec.source
+        memory.ask_at = monotonic + self.settings.poll_seconds * random.uniform(0.8, 1.2)  # noqa: S311 - jitter
 
     async def _apply(
         self, model: ModelFacts, decision: Decision, nodes: dict[str, Object], trust: str | None
@@ -121,11 +134,15 @@ class Reconciler:
             written = await self.cluster.write_spec(node, _spec(models, trust or spec.trust))
             nodes[name].update(written)
 
-    async def _report(self, item: Object, model: ModelFacts, decision: Decision, now: datetime) -> None:
+    async def _report(self, item: Object, model: ModelFacts, decision: Decision) -> None:
         if decision.status != model.status:
             status = decision.status.model_dump(by_alias=True, exclude_none=True, mode="json")
             await self.cluster.write_status(item, status)
+
+    async def _tell(self, item: Object, decision: Decision, now: datetime) -> None:
         for event in decision.events:
+            if event.reason is Reason.GATE_FAILED:
+                metrics.ROLLBACKS.labels(event.reason).inc()
             await self.cluster.create_event(item, event.reason, event.message, warning=event.warning, now=now)
 
 

@@ -2,8 +2,10 @@
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import httpx2
+from pydantic import ValidationError
 
 from edgewright_contract import names
 from edgewright_contract.compressedmodel import Source
@@ -30,19 +32,37 @@ class Gateway:
 
     async def release(self, model: str, version: int, manifest: str) -> tuple[ReleaseFacts | SourceProblem, str | None]:
         """The verified release and the digest of trust.json, or why there is none."""
-        headers = {"Authorization": f"Bearer {self.token_file.read_text().strip()}"}
         body = {"registeredModel": model, "version": version, "manifest": manifest}
         try:
+            headers = {"Authorization": f"Bearer {self.token_file.read_text().strip()}"}
             answer = await self.client.post(f"{self.url.rstrip('/')}/releases", json=body, headers=headers)
             found = answer.json()
         except (httpx2.HTTPError, ValueError, OSError) as error:
             problem = f"the model gateway cannot be asked: {type(error).__name__}: {error}"
             return SourceProblem(Reason.GATEWAY_UNAVAILABLE, problem), None
+        if not isinstance(found, dict):
+            return SourceProblem(Reason.GATEWAY_UNAVAILABLE, "the model gateway did not answer with an object"), None
         if answer.status_code == 200:
-            return ReleaseFacts(Release.model_validate(found["release"]), found["manifest"]), found.get("trust")
+            return _verified(found, model, version, manifest)
         message = str(found.get("message") or found.get("detail") or answer.status_code)
         reasons = {409: Reason.RELEASE_CHANGED, 422: Reason.RELEASE_REFUSED}
         return SourceProblem(reasons.get(answer.status_code, Reason.GATEWAY_UNAVAILABLE), message), None
+
+
+def _verified(
+    found: dict[str, Any], model: str, version: int, manifest: str
+) -> tuple[ReleaseFacts | SourceProblem, str | None]:
+    """Only what was asked for counts as an answer."""
+    try:
+        release, trust = Release.model_validate(found["release"]), found.get("trust")
+    except (KeyError, ValidationError) as error:
+        problem = f"the model gateway gave a release that cannot be read: {error}"
+        return SourceProblem(Reason.GATEWAY_UNAVAILABLE, problem[:1024]), None
+    named = (release.registered_model, release.version, found.get("manifest"))
+    if named != (model, version, manifest) or not (trust is None or is_digest(str(trust))):
+        problem = f"the model gateway answered {named} when asked for {(model, version, manifest)}"
+        return SourceProblem(Reason.GATEWAY_UNAVAILABLE, problem[:1024]), None
+    return ReleaseFacts(release, manifest), trust
 
 
 async def resolve(

@@ -1,0 +1,359 @@
+"""A real operator process against the real API server; MLflow, the gateway and the agents are played by the test."""
+
+from __future__ import annotations
+
+import contextlib
+import http.server
+import json
+import os
+import secrets
+import socket
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from edgewright_contract import names
+from edgewright_local.control_plane import ControlPlane
+from edgewright_local.errors import ClusterError
+
+MERGE = {"Content-Type": "application/merge-patch+json"}
+TRUST = "sha256:" + "7" * 64
+NODES = 3
+
+
+def manifest(version: int) -> str:
+    return f"sha256:{version:064x}"
+
+
+def release(version: int) -> dict[str, Any]:
+    variants = [
+        {
+            "name": name,
+            "file": f"variants/{name}.onnx",
+            "digest": "sha256:" + "1" * 64,
+            "bytes": size,
+            "precision": precision,
+            "parent": parent,
+            "parameters": 1,
+            "macs": 1,
+            "accuracy": None,
+            "latency": {"p50Microseconds": p50, "p95Microseconds": p50, "machine": "test", "runtimeVersion": "1"},
+            "golden": {"answers": [[0.5, 0.5]], "tolerance": 0.001},
+        }
+        for name, size, precision, parent, p50 in (("f", 400, "fp32", None, 100), ("q", 100, "int8", "f", 50))
+    ]
+    return {
+        "registeredModel": "nilm-test",
+        "version": version,
+        "sequence": 100 + version,
+        "labels": ["kettle", "fridge"],
+        "window": {"seconds": 64, "hopSeconds": 16},
+        "variants": variants,
+        "golden": {"digest": "sha256:" + "2" * 64, "count": 1},
+        "provenance": {
+            "recipeDigest": "sha256:" + "3" * 64,
+            "dataDigest": "sha256:" + "4" * 64,
+            "synthetic": True,
+            "created": "2026-01-01T00:00:00Z",
+        },
+    }
+
+
+@dataclass
+class Source:
+    """MLflow's alias and the gateway's answer about the version that it names."""
+
+    url: str = ""
+    version: int = 1
+    tokens: set[str] = field(default_factory=set)
+
+
+@pytest.fixture
+def source() -> Iterator[Source]:
+    state = Source()
+
+    class Answers(http.server.BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            tags = [{"key": names.TAG_MANIFEST, "value": manifest(state.version)}]
+            found = self.path.startswith("/api/2.0/mlflow/registered-models/alias?")
+            self._answer(200 if found else 404, {"model_version": {"version": str(state.version), "tags": tags}})
+
+        def do_POST(self) -> None:
+            state.tokens.add(self.headers["Authorization"])
+            asked = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
+            body = {"manifest": asked["manifest"], "release": release(asked["version"]), "trust": TRUST}
+            self._answer(200 if self.path == "/releases" else 404, body)
+
+        def _answer(self, code: int, body: Any) -> None:
+            data = json.dumps(body).encode()
+            self.send_response(code)
+            self.send_header("Content-Length", str(len(data)))
+            self.end_headers()
+            self.wfile.write(data)
+
+        def log_message(self, *_: Any) -> None:
+            pass
+
+    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Answers)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    state.url = f"http://127.0.0.1:{server.server_port}"
+    yield state
+    server.shutdown()
+    server.server_close()
+
+
+class Site:
+    """One namespace, its Nodes and its CompressedModel, and what their agents would write."""
+
+    def __init__(self, plane: ControlPlane) -> None:
+        self.api, self.name = plane.api, f"site-{secrets.token_hex(3)}"
+        self.nodes = [f"{self.name}-{index}" for index in range(NODES)]
+        with contextlib.suppress(ClusterError):  # another test may have made it
+            self.api.create_namespace(names.NAMESPACE)
+        self.api.create_namespace(self.name, {names.ANNOTATION_NODE_SELECTOR: f"site={self.name}"})
+        self.uids = {
+            node: plane.create_node(node, {names.LABEL_AGENT: "true", "site": self.name})["metadata"]["uid"]
+            for node in self.nodes
+        }
+
+    def wish(self) -> None:
+        rollout = {"waves": [{"nodes": 1}, {"percent": 100}], "soak": "2s", "maxUnavailable": "100%"}
+        spec = {"source": {"registeredModel": "nilm-test", "alias": "production"}, "rollout": rollout}
+        metadata = {"name": "nilm", "namespace": self.name}
+        self.api.apply(
+            [{"apiVersion": names.API_VERSION, "kind": "CompressedModel", "metadata": metadata, "spec": spec}]
+        )
+
+    def model(self) -> dict[str, Any]:
+        path = f"/apis/{names.API_VERSION}/namespaces/{self.name}/{names.COMPRESSED_MODELS}/nilm"
+        return dict(self.api.request("GET", path).get("status") or {})
+
+    def edge_nodes(self) -> dict[str, dict[str, Any]]:
+        found = self.api.request("GET", f"/apis/{names.API_VERSION}/{names.EDGE_NODES}")["items"]
+        return {node["metadata"]["name"]: node for node in found if node["metadata"]["name"] in self.nodes}
+
+    def assigned(self) -> dict[str, int]:
+        """Node to version, of those that have one."""
+        return {
+            name: node["spec"]["models"][0]["live"]["version"]
+            for name, node in self.edge_nodes().items()
+            if node["spec"].get("models")
+        }
+
+    def condition(self, kind: str) -> tuple[str, str]:
+        found = [entry for entry in self.model().get("conditions", []) if entry["type"] == kind]
+        return (found[0]["status"], found[0]["reason"]) if found else ("", "")
+
+    def wake(self) -> None:
+        """Every agent says what it runs on, and that it is there."""
+        hardware = {"class": "amd64-test", "arch": "amd64", "cpu": "t", "cores": 1, "memoryBytes": 1}
+        hardware |= {"agentVersion": "1", "runtimeVersion": "1"}
+        renewed = {"spec": {"renewTime": datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ")}}
+        for node in self.nodes:
+            self._status(node, {"hardware": hardware})
+            lease = f"/apis/coordination.k8s.io/v1/namespaces/{names.NAMESPACE}/leases/{node}"
+            self.api.request("PATCH", lease, json=renewed, headers=MERGE)
+
+    def obey(self, refused: int = 0) -> None:
+        """Every agent goes live on what it was assigned, or rejects version `refused`."""
+        for name, node in self.edge_nodes().items():
+            if not node["spec"].get("models"):
+                continue
+            wanted = node["spec"]["models"][0]["live"]
+            before = (node.get("status") or {}).get("models") or [{}]
+            entry = {"name": f"{self.name}/nilm", "state": "Live", "target": wanted["manifest"]}
+            entry["live"] = {key: wanted[key] for key in ("version", "manifest", "variant")}
+            if wanted["version"] == refused:
+                entry |= {"state": "Rejected", "reason": "SelfTestFailed", "live": before[0].get("live")}
+            self._status(name, {"models": [entry]})
+
+    def _status(self, node: str, status: dict[str, Any]) -> None:
+        path = f"/apis/{names.API_VERSION}/{names.EDGE_NODES}/{node}/status"
+        self.api.request("PATCH", path, json={"status": status}, headers=MERGE)
+
+
+@pytest.fixture
+def site(control_plane: ControlPlane, crds: list[str]) -> Iterator[Site]:
+    place = Site(control_plane)
+    yield place
+    for node in place.nodes:
+        place.api.request("DELETE", f"/api/v1/nodes/{node}")
+    place.api.request("DELETE", f"/api/v1/namespaces/{place.name}")
+
+
+Start = Callable[[], subprocess.Popen[bytes]]
+
+
+@pytest.fixture
+def start(control_plane: ControlPlane, source: Source, tmp_path: Path) -> Iterator[Start]:
+    (tmp_path / "token").write_text("of-the-operator\n")
+    running: list[subprocess.Popen[bytes]] = []
+
+    def started() -> subprocess.Popen[bytes]:
+        with socket.socket() as free:
+            free.bind(("127.0.0.1", 0))
+            port = free.getsockname()[1]
+        settings = {
+            "KUBECONFIG": str(control_plane.kubeconfig),
+            "MLFLOW_URL": source.url,
+            "GATEWAY_URL": source.url,
+            "GATEWAY_TOKEN_FILE": str(tmp_path / "token"),
+            "POLL_SECONDS": "0.5",
+            "INTERVAL": "0.2",
+            "LEASE_SECONDS": "2",
+            "METRICS_PORT": str(port),
+        }
+        environment = os.environ | {f"EDGEWRIGHT_OPERATOR_{key}": value for key, value in settings.items()}
+        with (tmp_path / "operator.log").open("ab") as log:
+            child = subprocess.Popen(
+                [sys.executable, "-m", "edgewright_operator.main"], env=environment, stdout=log, stderr=log
+            )
+        running.append(child)
+        return child
+
+    yield started
+    for child in running:
+        if child.poll() is None:
+            child.terminate()
+        child.wait(20)
+
+
+@pytest.fixture
+def until(tmp_path: Path) -> Callable[..., Any]:
+    def waited(probe: Callable[[], Any], seconds: float = 40) -> Any:
+        deadline = time.monotonic() + seconds
+        while time.monotonic() < deadline:
+            if found := probe():
+                return found
+            time.sleep(0.1)
+        return pytest.fail(f"not within {seconds} s; the operator said:\n{(tmp_path / 'operator.log').read_text()}")
+
+    return waited
+
+
+def _joined(site: Site, until: Callable[..., Any]) -> None:
+    """The operator made EdgeNodes and Leases; the agents answer; the wish is there."""
+    until(lambda: len(site.edge_nodes()) == NODES)
+
+    def awake() -> bool:
+        with contextlib.suppress(ClusterError):  # a Lease comes just after its EdgeNode
+            site.wake()
+            return True
+        return False
+
+    until(awake)
+    site.wish()
+
+
+def _finished(site: Site, until: Callable[..., Any], version: int) -> None:
+    def done() -> bool:
+        site.obey()
+        good = (site.model().get("lastGood") or {}).get("version") == version
+        return good and site.condition("Ready") == ("True", "RolledOut")
+
+    until(done)
+    assert site.assigned() == dict.fromkeys(site.nodes, version)
+    status = site.model()
+    assert status["counts"] == {"total": NODES, "live": NODES, "updating": 0, "failed": 0, "offline": 0}
+    assert {key: status["wave"][key] for key in ("index", "of", "size", "exposed")} == {
+        "index": 1, "of": 2, "size": NODES, "exposed": NODES,
+    }  # fmt: skip
+    assert [(entry["version"], entry["outcome"]) for entry in status["history"]] == [(version, "Promoted")]
+
+
+def test_a_release_reaches_all_nodes_in_two_waves(
+    site: Site, start: Start, source: Source, until: Callable[..., Any]
+) -> None:
+    start()
+    _joined(site, until)
+    until(lambda: site.assigned())
+    time.sleep(1.5)  # several rounds: nobody else is exposed while the first node is silent
+    assert len(site.assigned()) == 1
+    for name, node in site.edge_nodes().items():
+        assert [owner["uid"] for owner in node["metadata"]["ownerReferences"]] == [site.uids[name]]
+        assert node["metadata"]["labels"]["site"] == site.name
+    site.obey()
+    until(lambda: site.condition("Reconciling") == ("True", "Soaking"))
+    assert len(site.assigned()) == 1
+    _finished(site, until, 1)
+    spec = next(iter(site.edge_nodes().values()))["spec"]
+    assert spec["trust"] == TRUST
+    assert spec["models"][0]["live"]["variant"] == "q"
+    assert source.tokens == {"Bearer of-the-operator"}
+    managers = {entry["manager"] for entry in next(iter(site.edge_nodes().values()))["metadata"]["managedFields"]}
+    assert "edgewright-operator" in managers
+
+
+@pytest.mark.parametrize("moment", ["exposed", "soaking", "second wave"])
+def test_an_operator_killed_in_mid_rollout_ends_in_the_same_state(
+    site: Site, start: Start, until: Callable[..., Any], moment: str
+) -> None:
+    first = start()
+    _joined(site, until)
+    until(lambda: site.assigned())
+    if moment != "exposed":
+        site.obey()
+        until(lambda: site.condition("Reconciling") == ("True", "Soaking"))
+    if moment == "second wave":
+        until(lambda: len(site.assigned()) > 1)
+    first.kill()
+    first.wait(10)
+    before = site.assigned()
+    site.obey()
+    second = start()
+    _finished(site, until, 1)
+    assert before.items() <= site.assigned().items()
+    assert second.poll() is None
+
+
+def test_a_veto_sends_the_exposed_back_and_a_restart_does_not_forget(
+    site: Site, start: Start, source: Source, until: Callable[..., Any]
+) -> None:
+    first = start()
+    _joined(site, until)
+    _finished(site, until, 1)
+    source.version = 2
+    until(lambda: 2 in site.assigned().values())
+    assert list(site.assigned().values()).count(2) == 1
+    site.obey(refused=2)
+    until(lambda: (site.model().get("quarantined") or [{}])[0].get("manifest") == manifest(2))
+    first.kill()
+    first.wait(10)
+    start()
+    until(lambda: set(site.assigned().values()) == {1})
+    site.obey()
+    until(lambda: site.condition("Stalled") == ("True", "Quarantined"))
+    time.sleep(1.5)  # several rounds: the alias still names version 2
+    assert set(site.assigned().values()) == {1}
+    assert site.model()["lastGood"]["version"] == 1
+
+
+def test_a_node_that_goes_takes_its_edge_node_along_and_a_new_one_starts_anew(
+    control_plane: ControlPlane, site: Site, start: Start, until: Callable[..., Any]
+) -> None:
+    start()
+    until(lambda: len(site.edge_nodes()) == NODES)
+    gone, path = site.nodes[0], f"/api/v1/nodes/{site.nodes[0]}"
+    site.api.request("DELETE", path)
+    until(lambda: gone not in site.edge_nodes())
+    uid = control_plane.create_node(gone, {names.LABEL_AGENT: "true", "site": site.name})["metadata"]["uid"]
+    made = until(lambda: site.edge_nodes().get(gone))
+    assert made["metadata"]["ownerReferences"][0]["uid"] == uid
+
+
+def test_wrong_settings_end_with_a_sentence_that_names_the_variable() -> None:
+    clean = {key: value for key, value in os.environ.items() if not key.startswith("EDGEWRIGHT_")}
+    ended = subprocess.run(
+        [sys.executable, "-m", "edgewright_operator.main"], env=clean, capture_output=True, text=True, timeout=30
+    )
+    assert ended.returncode != 0
+    assert "EDGEWRIGHT_OPERATOR_MLFLOW_URL" in ended.stderr
+    assert "Traceback" not in ended.stderr

@@ -214,6 +214,13 @@ def test_one_veto_stops_the_rollout_and_sends_the_exposed_back(state: ModelState
     assert play.exposed(release(2).manifest) > 0
 
 
+def test_other_bytes_under_the_version_that_runs_move_nothing() -> None:
+    play = rolled_out(model(), fleet(4), release(1))
+    assert play.step(replace(release(1), manifest="sha256:" + "f" * 64)).assignments == {}
+    assert play.condition(ConditionType.STALLED) == ("True", Reason.RELEASE_CHANGED)
+    assert play.exposed(release(1).manifest) == 4
+
+
 def test_nothing_moves_without_a_source_or_while_suspended() -> None:
     problem = SourceProblem(Reason.SOURCE_UNAVAILABLE, "MLflow is away")
     play = Fleet(model(), fleet(4))

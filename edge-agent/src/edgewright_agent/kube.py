@@ -92,7 +92,9 @@ class Kube:
             parameters |= {"resourceVersion": self._version}
         initial, found = self._version is None, False
         timeout = httpx2.Timeout(30.0, read=self._stall)
-        request = self._client.stream("GET", _EDGE_NODES, params=parameters, headers=self._headers(), timeout=timeout)
+        # each event of a compressed watch is a gzip member of its own, and the client stops after the first one
+        headers = {**self._headers(), "Accept-Encoding": "identity"}
+        request = self._client.stream("GET", _EDGE_NODES, params=parameters, headers=headers, timeout=timeout)
         async with request as answer:
             if answer.status_code == httpx2.codes.GONE:
                 raise _Expired

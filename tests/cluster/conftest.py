@@ -7,12 +7,13 @@ import secrets
 import shutil
 import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import httpx2
 import pytest
 
+from edgewright_contract import names
 from edgewright_local.binaries import Binary, Phase, Progress, ensure, missing
 from edgewright_local.cluster_api import read_manifests
 from edgewright_local.control_plane import ControlPlane
@@ -102,6 +103,25 @@ def crds(control_plane: ControlPlane) -> list[str]:
     if not manifests:
         pytest.fail(f"{folder} holds no CustomResourceDefinition; run `make generate`")
     return [stored["metadata"]["name"] for stored in control_plane.apply(manifests)]
+
+
+@pytest.fixture(scope="session")
+def guarded(control_plane: ControlPlane, crds: list[str]) -> list[str]:
+    """The CRDs with the shipped namespace, roles and admission policies; they stay for the tests that follow."""
+    for file in ("namespace.yaml", "rbac.yaml", "policies.yaml"):
+        control_plane.apply(read_manifests(_ROOT / "deploy" / "k8s" / "base" / file))
+    return crds
+
+
+@pytest.fixture(scope="session")
+def as_agent() -> Callable[[str], dict[str, str]]:
+    """Headers that play the agent of a node, which the policies ask for whether or not they are installed yet."""
+    return lambda node: {
+        "Content-Type": "application/merge-patch+json",
+        "Impersonate-User": "played-agent",
+        "Impersonate-Group": "system:masters",
+        "Impersonate-Extra-" + names.EXTRA_NODE_NAME.replace("/", "%2f"): node,
+    }
 
 
 @pytest.fixture

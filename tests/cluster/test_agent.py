@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import http.server
 import os
 import secrets
@@ -24,7 +23,6 @@ from onnx import TensorProto, helper, numpy_helper
 from edgewright_contract import bundle, keys, names, release, trust
 from edgewright_contract.digests import digest_of
 from edgewright_local.control_plane import ControlPlane
-from edgewright_local.errors import ClusterError
 
 WINDOW = 64
 
@@ -158,15 +156,16 @@ def _serves(port: int, manifest: str) -> bool:
 
 def test_to_live_then_killed_and_started_offline(
     control_plane: ControlPlane,
-    crds: list[str],
+    guarded: list[str],  # the agent must get by with the rights that it has in a cluster
     gateway: tuple[str, Published],
     started: Callable[[dict[str, str]], subprocess.Popen[bytes]],
     tmp_path: Path,
 ) -> None:
     url, published = gateway
     node, api = f"node-{secrets.token_hex(3)}", control_plane.api
-    with contextlib.suppress(ClusterError):  # another test may have made it
-        api.create_namespace(names.NAMESPACE)
+    control_plane.create_node(node)
+    lease_object = {"apiVersion": "coordination.k8s.io/v1", "kind": "Lease", "metadata": {"name": node}}
+    control_plane.apply([lease_object], namespace=names.NAMESPACE)  # as the operator does
     wish = {"version": 1, "sequence": 100, "manifest": published.manifest, "variant": "fp32"}
     model = {"name": "default/nilm", "registeredModel": "nilm-test", "live": wish}
     edge_node = {
@@ -178,7 +177,7 @@ def test_to_live_then_killed_and_started_offline(
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
-    (tmp_path / "api").write_text(control_plane.token)
+    (tmp_path / "api").write_text(control_plane.service_account_token(names.NAMESPACE, "agent", node=node))
     (tmp_path / "gateway").write_text("g")
     (tmp_path / "root.pub").write_bytes(published.root)
     settings = {

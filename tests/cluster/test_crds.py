@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import secrets
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -94,7 +95,9 @@ def test_status_is_a_subresource(control_plane: ControlPlane, namespace: str) ->
     assert patched["spec"]["suspend"] is False
 
 
-def test_an_edge_node_holds_an_assignment_and_what_the_agent_reports(control_plane: ControlPlane) -> None:
+def test_an_edge_node_holds_an_assignment_and_what_the_agent_reports(
+    control_plane: ControlPlane, as_agent: Callable[[str], dict[str, str]]
+) -> None:
     name = f"node-{secrets.token_hex(3)}"
     live = {"version": 7, "sequence": 1_780_000_000, "manifest": _DIGEST, "variant": "l2-global-25-int8"}
     node = {
@@ -105,7 +108,7 @@ def test_an_edge_node_holds_an_assignment_and_what_the_agent_reports(control_pla
     }
     control_plane.apply([node])
     path = control_plane.api.path(node)
-    headers = {"Content-Type": "application/merge-patch+json"}
+    headers = as_agent(name)
     served = {"version": 7, "manifest": _DIGEST, "variant": "l2-global-25-int8"}
     status = {"models": [{"name": "a/nilm", "state": "Live", "live": served, "figures": {"samples": 3}}]}
     stored = control_plane.api.request("PATCH", f"{path}/status", headers=headers, json={"status": status})

@@ -113,7 +113,8 @@ def source() -> Iterator[Source]:
 class Site:
     """One namespace, its Nodes and its CompressedModel, and what their agents would write."""
 
-    def __init__(self, plane: ControlPlane) -> None:
+    def __init__(self, plane: ControlPlane, as_agent: Callable[[str], dict[str, str]]) -> None:
+        self.as_agent = as_agent
         self.api, self.name = plane.api, f"site-{secrets.token_hex(3)}"
         self.nodes = [f"{self.name}-{index}" for index in range(NODES)]
         with contextlib.suppress(ClusterError):  # another test may have made it
@@ -177,12 +178,14 @@ class Site:
 
     def _status(self, node: str, status: dict[str, Any]) -> None:
         path = f"/apis/{names.API_VERSION}/{names.EDGE_NODES}/{node}/status"
-        self.api.request("PATCH", path, json={"status": status}, headers=MERGE)
+        self.api.request("PATCH", path, json={"status": status}, headers=self.as_agent(node))
 
 
 @pytest.fixture
-def site(control_plane: ControlPlane, crds: list[str]) -> Iterator[Site]:
-    place = Site(control_plane)
+def site(
+    control_plane: ControlPlane, crds: list[str], as_agent: Callable[[str], dict[str, str]]
+) -> Iterator[Site]:
+    place = Site(control_plane, as_agent)
     yield place
     for node in place.nodes:
         place.api.request("DELETE", f"/api/v1/nodes/{node}")

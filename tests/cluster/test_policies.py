@@ -32,9 +32,7 @@ class Fleet:
 
 
 @pytest.fixture(scope="module")
-def fleet(control_plane: ControlPlane, crds: list[str]) -> Iterator[Fleet]:
-    for file in ("namespace.yaml", "rbac.yaml", "policies.yaml"):
-        control_plane.apply(read_manifests(_BASE / file))
+def fleet(control_plane: ControlPlane, guarded: list[str]) -> Iterator[Fleet]:
     mine, other = (f"node-{secrets.token_hex(3)}" for _ in range(2))
     for name in (mine, other):
         control_plane.create_node(name)

@@ -14,7 +14,8 @@ from edgewright_cli import data as data_command
 from edgewright_cli.output import JsonFlag, err, out, print_json, sentences
 
 if TYPE_CHECKING:
-    from edgewright_pipelines.flow import Result, Source
+    from edgewright_pipelines.data.source import Source
+    from edgewright_pipelines.flow import Result
 
 WORKSPACE = Path(".edgewright")
 
@@ -79,17 +80,14 @@ def train(
 
 
 def _source(data: Path | None, workspace: Path) -> "Source":
-    from edgewright_pipelines.data import synthetic, traces
-    from edgewright_pipelines.flow import Source
+    from edgewright_pipelines.data import source, synthetic
 
-    directory = data_command.located(data)
-    if directory is None:
+    found, report = source.obtain(data_command.located(data), workspace)
+    if found.synthetic:
         err.print(f"[bold yellow]{synthetic.BANNER}")
-        return Source(synthetic.generate(seed=1, devices=3, days=8), synthetic=True)
-    found, report = traces.read(directory, cache=workspace / "traces")
-    if report.skipped:
+    if report is not None and report.skipped:
         err.print(f"{len(report.skipped)} files were skipped; `edgewright data report` names them")
-    return Source(found, synthetic=False)
+    return found
 
 
 class _progress:

@@ -38,6 +38,9 @@ EXTRA_NODE_NAME: Final = "authentication.kubernetes.io/node-name"
 
 EXTRA_NODE_UID: Final = "authentication.kubernetes.io/node-uid"
 
+TAG_SEQUENCE: Final = "edgewright.sequence"
+"""MLflow model-version tag: the release's sequence, so that the next one is greater."""
+
 TAG_MANIFEST: Final = "edgewright.manifest"
 """MLflow model-version tag; set last when publishing. A version without it does not exist for the operator."""
 
@@ -65,3 +68,5 @@ MAX_MANIFEST_BYTES: Final = 64 * 1024
 MAX_RELEASE_BYTES: Final = 4 * 1024 * 1024
 MAX_GOLDEN_BYTES: Final = 1024 * 1024
 MAX_TRUST_BYTES: Final = 64 * 1024
+MAX_MODEL_BYTES: Final = 64 * 1024 * 1024
+"""Largest file of a release; a variant's ONNX file is the largest kind."""

@@ -109,7 +109,7 @@ class Variant(SignedModel):
     name: VariantName
     file: Annotated[str, Field(pattern=r"^variants/[a-z0-9-]{1,63}\.onnx$")]
     digest: Digest
-    bytes: Annotated[int, Field(gt=0, le=64 * 1024 * 1024)]
+    bytes: Annotated[int, Field(gt=0, le=names.MAX_MODEL_BYTES)]
     precision: Precision
     parent: VariantName | None = None
     """The FP32 variant that it was quantized from, or none for an FP32 variant."""

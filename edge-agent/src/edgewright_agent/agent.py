@@ -187,8 +187,7 @@ class Agent:
                 rollout.verified_from_disk(live, record.registered_model, self._trust, self._tools.store)
                 patience = self._tools.settings.start_seconds
                 await self._tools.server.ask(rollout.load_command(name, live, self._tools.store), patience)
-                promote = {"op": "promote", "model": name, "manifest": live.assignment.manifest}
-                await self._tools.server.ask(promote, patience)
+                await self._tools.server.ask(rollout.promote_command(name, live), patience)
                 return
             except Refusal as refusal:
                 self._apply(name, lifecycle.Lost(refusal.reason, refusal.message))

@@ -4,12 +4,13 @@ Pending → Fetched → Verified → Tested → Shadow → Live, or Rejected / R
 """
 
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from typing import Final
 
 from edgewright_agent.state import Held, ModelRecord
 from edgewright_contract.conditions import Reason
 from edgewright_contract.edgenode import Assignment, ModelState, Trial
+from edgewright_contract.timestamps import rfc3339
 
 MAX_CRASHES: Final = 2
 """A release that takes the server down so often during shadow or trial is reverted."""
@@ -199,8 +200,3 @@ def _serving() -> str:
 def trial_is_over(record: ModelRecord, now: datetime) -> bool:
     """Whether the trial has run its time."""
     return record.trial is not None and now >= datetime.fromisoformat(record.trial.until)
-
-
-def rfc3339(moment: datetime) -> str:
-    """UTC to the second, as Kubernetes writes it."""
-    return moment.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")

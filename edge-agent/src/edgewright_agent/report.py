@@ -4,10 +4,10 @@ from collections.abc import Iterable, Mapping
 from datetime import datetime
 from typing import Any
 
-from edgewright_agent.lifecycle import rfc3339
 from edgewright_agent.state import ModelRecord
 from edgewright_contract.conditions import Condition, ConditionStatus, ConditionType, Reason, merged
 from edgewright_contract.edgenode import EdgeNodeStatus, Figures, Hardware, ModelState, ModelStatus
+from edgewright_contract.timestamps import rfc3339
 
 
 def status(

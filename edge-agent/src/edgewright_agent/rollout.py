@@ -21,8 +21,7 @@ from edgewright_contract.bundle import Manifest
 from edgewright_contract.conditions import Reason
 from edgewright_contract.dsse import SignatureError
 from edgewright_contract.edgenode import AssignedModel, Assignment, Benchmark, ModelState
-
-MAX_MODEL_BYTES = 64 * 1024 * 1024
+from edgewright_contract.timestamps import rfc3339
 
 
 @dataclass(frozen=True)
@@ -64,8 +63,7 @@ async def step(
                 return lifecycle.Shadowed()
             case ModelState.SHADOW if record.candidate is not None:
                 await asyncio.sleep(tools.settings.shadow_seconds)
-                promote = {"op": "promote", "model": record.name, "manifest": record.candidate.assignment.manifest}
-                await tools.server.ask(promote, _patience(tools))
+                await tools.server.ask(promote_command(record.name, record.candidate), _patience(tools))
                 return lifecycle.Promoted(tools.settings.trial_seconds)
             case _:
                 return None
@@ -113,7 +111,7 @@ def verified_from_disk(held: Held, registered_model: str, opened: trust.OpenedTr
         if verify.check_files(parsed, manifest, wish.variant) != held:
             raise Refusal(Reason.NOT_A_RELEASE, "the state names other files than the release")
         verify.check_golden(store.read(held.golden, names.MAX_GOLDEN_BYTES), parsed)
-        verify.check_model_file(store.read(held.file, MAX_MODEL_BYTES), parsed, wish.variant)
+        verify.check_model_file(store.read(held.file, names.MAX_MODEL_BYTES), parsed, wish.variant)
     except BlobError as error:
         raise Refusal(Reason.STORAGE_ERROR, str(error)) from None
     return parsed
@@ -154,7 +152,7 @@ async def benchmarks(
             target = wish.live.model_copy(update={"variant": variant})
             held, parsed = await fetch(target, wish.registered_model, opened, tools)
             if held.file not in known:
-                verify.check_model_file(tools.store.read(held.file, MAX_MODEL_BYTES), parsed, variant)
+                verify.check_model_file(tools.store.read(held.file, names.MAX_MODEL_BYTES), parsed, variant)
                 known[held.file] = _benchmark(held, await measure(held, tools), runtime, tools.now())
         except (Refusal, BlobError):
             continue  # not measured: the operator takes a variant without figures for unfit here
@@ -176,6 +174,11 @@ def load_command(model: str, held: Held, store: Store) -> dict[str, Any]:
         "release": str(store.path(held.release)),
         "slot": "shadow",
     }
+
+
+def promote_command(model: str, held: Held) -> dict[str, Any]:
+    """The control command that makes the server answer with what it loaded."""
+    return {"op": "promote", "model": model, "manifest": held.assignment.manifest}
 
 
 def open_stored_trust(digest: str, store: Store, root: ec.EllipticCurvePublicKey) -> trust.OpenedTrust:
@@ -217,5 +220,5 @@ def _benchmark(held: Held, measured: Measured, runtime: str, now: datetime) -> B
         p50_microseconds=measured.p50_microseconds,
         p95_microseconds=measured.p95_microseconds,
         rss_bytes=measured.rss_bytes,
-        at=lifecycle.rfc3339(now),
+        at=rfc3339(now),
     )

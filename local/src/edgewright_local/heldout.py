@@ -7,7 +7,7 @@ import numpy as np
 import numpy.typing as npt
 
 from edgewright_pipelines import flow, recipe
-from edgewright_pipelines.data import location, synthetic, traces
+from edgewright_pipelines.data import location, source
 
 COUNT = 64
 
@@ -15,11 +15,7 @@ COUNT = 64
 def windows(recipe_file: Path, workspace: Path) -> npt.NDArray[np.uint16]:
     """So many windows [64, window], spread over the test split; synthetic ones where there is no data."""
     loaded = recipe.load(recipe_file, quick=True)
-    directory = location.locate(os.environ, Path.cwd())
-    if directory is None:
-        found = synthetic.generate(seed=1, devices=3, days=8)
-    else:
-        found, _ = traces.read(directory, cache=workspace / "traces")
-    test = flow.test_windows(loaded, found)
+    found, _ = source.obtain(location.locate(os.environ, Path.cwd()), workspace)
+    test = flow.test_windows(loaded, found.traces)
     rows = np.linspace(0, len(test) - 1, COUNT).astype(int)
     return np.ascontiguousarray(test.watts[rows])

@@ -8,6 +8,7 @@ from typing import Any, Final
 import httpx2
 
 from edgewright_contract import names
+from edgewright_contract.timestamps import rfc3339
 from edgewright_operator import metrics
 
 _MERGE: Final = {"Content-Type": "application/merge-patch+json"}
@@ -115,7 +116,7 @@ class Cluster:
     async def create_event(self, model: Object, reason: str, message: str, *, warning: bool, now: datetime) -> None:
         """An Event about a CompressedModel."""
         metadata = model["metadata"]
-        at = now.strftime("%Y-%m-%dT%H:%M:%SZ")
+        at = rfc3339(now)
         body = {
             "metadata": {"generateName": f"{metadata['name']}.", "namespace": metadata["namespace"]},
             "involvedObject": {

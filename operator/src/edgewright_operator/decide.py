@@ -16,10 +16,11 @@ from edgewright_contract.compressedmodel import (
 from edgewright_contract.conditions import Reason
 from edgewright_contract.edgenode import AssignedModel, Assignment
 from edgewright_contract.quantities import seconds, share_of
+from edgewright_contract.timestamps import rfc3339
 from edgewright_operator import pins, report, waves
 from edgewright_operator.choose import Choice, choose
 from edgewright_operator.facts import ModelFacts, NodeFacts, ReleaseFacts, SourceProblem
-from edgewright_operator.report import Standing, timestamp
+from edgewright_operator.report import Standing
 
 CHECKPOINT_SECONDS = 60
 HISTORY = 10
@@ -85,7 +86,7 @@ def _begun(model: ModelFacts, release: ReleaseFacts, now: datetime) -> Compresse
     if status.release is not None and status.release != status.last_good and status.release != target:
         history = _recorded(history, status, now, "Superseded", Reason.ROLLING_OUT)
     wave = WaveStatus(
-        index=0, of=len(model.spec.rollout.waves), size=0, exposed=0, since=timestamp(now), soak_elapsed_seconds=0
+        index=0, of=len(model.spec.rollout.waves), size=0, exposed=0, since=rfc3339(now), soak_elapsed_seconds=0
     )
     return status.model_copy(update={"release": target, "wave": wave, "gate": None, "history": history})
 
@@ -121,7 +122,7 @@ def _advance(
     since = wave.since
     if passed and index + 1 < len(rollout.waves):
         events.append(Event(Reason.ROLLING_OUT, f"wave {index + 1} of {len(rollout.waves)} passed: {size} nodes live"))
-        index, since, soaked, live, passed = index + 1, timestamp(now), 0.0, False, False
+        index, since, soaked, live, passed = index + 1, rfc3339(now), 0.0, False, False
         size = waves.size(rollout.waves, index, ordered)
         due = ordered[:size]
     moves = _moves(model, release, choice, due, ordered)
@@ -214,7 +215,7 @@ def _failed(
     worst = failed[0]
     why = worst.status.reason if worst.status else ""
     message = f"{worst.name} refused version {release.release.version}: {why}"
-    entry = Quarantined(manifest=release.manifest, reason=(why or Reason.GATE_FAILED)[:64], since=timestamp(now))
+    entry = Quarantined(manifest=release.manifest, reason=(why or Reason.GATE_FAILED)[:64], since=rfc3339(now))
     status = status.model_copy(
         update={
             "quarantined": [*status.quarantined, entry][-50:],
@@ -284,12 +285,12 @@ def _recorded(
     ended = status.release
     if ended is None:
         return history
-    started = status.wave.since if status.wave else timestamp(now)
+    started = status.wave.since if status.wave else rfc3339(now)
     entry = HistoryEntry(
         version=ended.version,
         manifest=ended.manifest,
         started=started,
-        ended=timestamp(now),
+        ended=rfc3339(now),
         outcome=outcome,
         reason=reason,
     )

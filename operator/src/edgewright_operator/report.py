@@ -7,6 +7,7 @@ from datetime import datetime
 
 from edgewright_contract.compressedmodel import CompressedModelStatus, Counts, HardwareClassStatus, WorstNode
 from edgewright_contract.conditions import Condition, ConditionStatus, ConditionType, Reason, merged
+from edgewright_contract.timestamps import rfc3339
 from edgewright_operator.choose import Choice
 from edgewright_operator.facts import ModelFacts, NodeFacts
 
@@ -23,11 +24,6 @@ class Standing:
     ready: bool = False
     reconciling: bool = False
     stalled: bool = False
-
-
-def timestamp(now: datetime) -> str:
-    """RFC 3339 in UTC, whole seconds, as Kubernetes writes it."""
-    return now.strftime("%Y-%m-%dT%H:%M:%SZ")
 
 
 def summarized(
@@ -77,7 +73,11 @@ def _counts(nodes: Sequence[NodeFacts], manifest: str) -> Counts:
     reachable = [node for node in nodes if node.reachable]
     failed = [node for node in reachable if node.failed(manifest)]
     live = [node for node in reachable if node.serves(manifest)]
-    updating = [node for node in reachable if node.assigned_manifest() == manifest and node not in live + failed]
+    updating = [
+        node
+        for node in reachable
+        if node.assigned_manifest() == manifest and not node.serves(manifest) and not node.failed(manifest)
+    ]
     return Counts(
         total=len(nodes),
         live=len(live),
@@ -106,7 +106,7 @@ def _condition(
         status=ConditionStatus.TRUE if holds else ConditionStatus.FALSE,
         reason=standing.reason,
         message=standing.message[:1024],
-        last_transition_time=timestamp(now),
+        last_transition_time=rfc3339(now),
         observed_generation=model.generation,
     )
 

@@ -20,8 +20,10 @@ def order(nodes: Sequence[NodeFacts], model: str, manifest: str) -> list[NodeFac
     first: dict[str, NodeFacts] = {}
     for node in shuffled:
         first.setdefault(node.hardware_class, node)
-    ahead = exposed + [node for node in first.values() if node not in exposed]
-    return ahead + [node for node in shuffled if node not in ahead]
+    canaries = {node.name for node in first.values()}
+    waiting = shuffled[len(exposed) :]
+    ahead = [node for node in waiting if node.name in canaries]
+    return exposed + ahead + [node for node in waiting if node.name not in canaries]
 
 
 def size(waves: Sequence[Wave], index: int, nodes: Sequence[NodeFacts]) -> int:

@@ -7,12 +7,14 @@ import hashlib
 import io
 from collections.abc import Callable, Sequence
 from dataclasses import astuple, dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
 import torch
 
 from edgewright_pipelines import calibrate, evaluate, export, latency, networks, prune, quantize, splits, train, windows
+from edgewright_pipelines.data.source import Source
 from edgewright_pipelines.data.traces import Trace, of_subsets
 from edgewright_pipelines.networks import Classifier
 from edgewright_pipelines.recipe import Precision, Pruning, Recipe, SplitBy
@@ -25,22 +27,6 @@ Report = Callable[[str, float], None]
 
 CALIBRATION_WINDOWS = 256
 BASE = "base"
-
-
-@dataclass(frozen=True, slots=True)
-class Source:
-    """Traces to learn from, and whether they are made up."""
-
-    traces: Sequence[Trace]
-    synthetic: bool
-
-    def digest(self) -> str:
-        """`sha256:…` of names, devices and watts: what the result depends on."""
-        total = hashlib.sha256()
-        for trace in self.traces:
-            total.update(f"{trace.name}/{trace.appliance}/{trace.device}\n".encode())
-            total.update(trace.watts.tobytes())
-        return f"sha256:{total.hexdigest()}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -191,14 +177,12 @@ class _Line:
             if Precision.INT8 in self.recipe.compression.precisions:
                 self.report("quantizing", index / len(files))
                 decided = self.decided_by(parent=hashlib.sha256(onnx).hexdigest())
-                calibration = self._labelled().watts[:, 0, :]
-                make = _quantizing(onnx, calibration)
-                named[f"{origin}-{Precision.INT8}"] = (
-                    self.stages.keep(f"{origin}-int8", decided, make),
-                    Precision.INT8,
-                    origin,
-                )
+                int8 = self.stages.keep(f"{origin}-int8", decided, partial(self._quantized, onnx))
+                named[f"{origin}-{Precision.INT8}"] = (int8, Precision.INT8, origin)
         return named
+
+    def _quantized(self, onnx: bytes) -> bytes:
+        return quantize.to_int8(onnx, self._labelled().watts[:, 0, :])
 
     def _export(self, network: Classifier) -> bytes:
         heat = calibrate.temperature(network, self.validation)
@@ -215,7 +199,3 @@ class _Line:
 
     def _steps(self, what: str) -> Callable[[int, int, float], None]:
         return lambda step, steps, loss: self.report(f"{what} (loss {loss:.2f})", step / steps)
-
-
-def _quantizing(onnx: bytes, calibration: "np.typing.NDArray[np.float32]") -> Callable[[], bytes]:
-    return lambda: quantize.to_int8(onnx, calibration)

@@ -69,16 +69,15 @@ def golden_of(windows: WindowSet, count: int) -> npt.NDArray[np.uint16]:
 
 def _variant(built: Built, *, synthetic: bool) -> release.BuiltVariant:
     measured = built.measured
-    pruning = None if built.pruning is None else contract.Pruning(
-        importance=contract.Importance(built.pruning.importance.value),
-        scope=contract.Scope(built.pruning.scope.value),
-        ratio=built.pruning.ratio,
-    )
+    point = built.pruning
+    pruning = None
+    if point is not None:
+        pruning = contract.Pruning(importance=point.importance, scope=point.scope, ratio=point.ratio)
     accuracy = None if synthetic else _accuracy(measured.scores)
     return release.BuiltVariant(
         built.name,
         built.onnx,
-        contract.Precision(built.precision.value),
+        built.precision,
         built.parent,
         pruning,
         release.Figures(measured.parameters, measured.macs, measured.latency.p50, measured.latency.p95, accuracy),

@@ -16,7 +16,6 @@ from edgewright_contract.digests import digest_of
 from edgewright_pipelines.release import UnsignedRelease
 
 EXPERIMENT: Final = "edgewright"
-TAG_SEQUENCE: Final = "edgewright.sequence"
 _SCHEME: Final = "mlflow-artifacts:/"
 _SECONDS: Final = 60.0
 
@@ -54,7 +53,7 @@ def to_mlflow(
     name = unsigned.registered_model
     try:
         sequence = _next_sequence(client, name, now)
-        run = run_id or _new_run(client, experiment)
+        run = run_id or start_run(client, experiment)
         model = client.create_logged_model(client.get_run(run).info.experiment_id, name=name, source_run_id=run)
         created = client.create_model_version(name, source=model.model_uri, run_id=run, model_id=model.model_id)
         version = int(created.version)
@@ -65,7 +64,7 @@ def to_mlflow(
         _upload(client, model.model_id, stored)
         client.finalize_logged_model(model.model_id, "READY")
         _read_back(client, name, version, stored)
-        client.set_model_version_tag(name, str(version), TAG_SEQUENCE, str(sequence))
+        client.set_model_version_tag(name, str(version), names.TAG_SEQUENCE, str(sequence))
         client.set_model_version_tag(name, str(version), names.TAG_MANIFEST, digest_of(manifest))
         if run_id is None:
             client.set_terminated(run)
@@ -88,16 +87,17 @@ def _next_sequence(client: MlflowClient, name: str, now: float) -> int:
     greatest, token = 0, None
     while True:
         page = client.search_model_versions(f"name='{name}'", max_results=200, page_token=token)
-        greatest = max([greatest, *(int(entry.tags.get(TAG_SEQUENCE, 0)) for entry in page)])
+        greatest = max([greatest, *(int(entry.tags.get(names.TAG_SEQUENCE, 0)) for entry in page)])
         token = page.token
         if not token:
             return max(int(now), greatest + 1)
 
 
-def _new_run(client: MlflowClient, experiment: str) -> str:
+def start_run(client: MlflowClient, experiment: str = EXPERIMENT, name: str | None = None) -> str:
+    """A new run, in an experiment that is made where it is missing; its id."""
     found = client.get_experiment_by_name(experiment)
     identity = found.experiment_id if found else client.create_experiment(experiment)
-    run: str = client.create_run(identity).info.run_id
+    run: str = client.create_run(identity, run_name=name).info.run_id
     return run
 
 

@@ -9,19 +9,17 @@ from typing import Any, Self
 
 from pydantic import Field, ValidationError, model_validator
 
+from edgewright_contract.release import Importance, Precision, Scope
 from edgewright_pipelines.data.names import Subset
 from edgewright_pipelines.recipe_errors import RecipeError, did_you_mean, sentences
 from edgewright_pipelines.recipe_sections import (
     Augmentation,
     Compression,
     Data,
-    Importance,
     Network,
     NetworkKind,
-    Precision,
     Pruning,
     Release,
-    Scope,
     Section,
     Split,
     SplitBy,

@@ -8,6 +8,7 @@ from typing import Annotated, Self
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
+from edgewright_contract.release import Importance, Precision, Scope
 from edgewright_pipelines.data.names import Subset
 
 DAY_SECONDS = 86_400
@@ -25,29 +26,6 @@ class NetworkKind(StrEnum):
 
     THERMOMETER_CNN = "thermometer-cnn"
     STUDY_CNN = "study-cnn"
-
-
-class Importance(StrEnum):
-    """How a channel's worth is estimated before pruning."""
-
-    L1 = "l1"
-    L2 = "l2"
-    TAYLOR = "taylor"
-    RANDOM = "random"
-
-
-class Scope(StrEnum):
-    """Whether channels compete across the whole network or inside their own layer."""
-
-    GLOBAL = "global"
-    LOCAL = "local"
-
-
-class Precision(StrEnum):
-    """Number format of a variant's weights and activations."""
-
-    FP32 = "fp32"
-    INT8 = "int8"
 
 
 class Section(BaseModel):

@@ -3,7 +3,7 @@
 import platform
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import Any, Final
 
 import numpy as np
@@ -14,6 +14,7 @@ from pydantic import ValidationError
 from edgewright_contract import dsse, names
 from edgewright_contract import release as contract
 from edgewright_contract.digests import digest_of
+from edgewright_contract.timestamps import rfc3339
 from edgewright_pipelines.session import probabilities
 
 QUANTILES: Final = (0.01, 0.05, 0.25, 0.5, 0.75, 0.95, 0.99)
@@ -189,7 +190,7 @@ def _provenance(origin: Origin) -> dict[str, Any]:
         "recipe_digest": origin.recipe_digest,
         "data_digest": origin.data_digest,
         "synthetic": origin.synthetic,
-        "created": origin.created.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%SZ"),
+        "created": rfc3339(origin.created),
         "run_id": origin.run_id,
     }
 

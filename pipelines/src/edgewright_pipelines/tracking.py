@@ -6,17 +6,13 @@ from pathlib import Path
 from mlflow import MlflowClient
 from mlflow.entities import Metric, Param
 
-from edgewright_pipelines import plots
+from edgewright_pipelines import plots, publish
 from edgewright_pipelines.flow import Result
-
-EXPERIMENT = "edgewright"
 
 
 def log(client: MlflowClient, result: Result) -> str:
     """Log a finished run; returns its id. Synthetic data logs sizes and times, and no score."""
-    found = client.get_experiment_by_name(EXPERIMENT)
-    experiment = found.experiment_id if found else client.create_experiment(EXPERIMENT)
-    run_id = str(client.create_run(experiment, run_name=result.recipe.name).info.run_id)
+    run_id = publish.start_run(client, name=result.recipe.name)
     recipe = result.recipe
     params = {
         "recipe": recipe.name,

@@ -4,7 +4,7 @@ import asyncio
 import logging
 import os
 from pathlib import Path
-from typing import Any, Final
+from typing import Any
 
 import msgspec
 
@@ -15,7 +15,6 @@ from edgewright_contract import names
 from edgewright_contract import release as releases
 
 log = logging.getLogger(__name__)
-MAX_MODEL_BYTES: Final = 64 * 1024 * 1024
 
 
 class Load(msgspec.Struct, tag="load", tag_field="op"):
@@ -115,7 +114,7 @@ def _read_and_load(request: Load) -> engine.Model:
     release = releases.parse(_read(Path(request.release), names.MAX_RELEASE_BYTES))
     if release.version != request.version:
         raise engine.EngineError(f"release.json is version {release.version}, not {request.version}.")
-    data = _read(Path(request.path), MAX_MODEL_BYTES)
+    data = _read(Path(request.path), names.MAX_MODEL_BYTES)
     return engine.load(data, request.digest, release, request.variant, request.manifest)
 
 

@@ -12,8 +12,6 @@ from edgewright_contract.dsse import SignatureError
 from edgewright_operator import mlflow
 from edgewright_operator.gateway.blobs import Blobs
 
-MAX_FILE_BYTES = 64 * 1024 * 1024
-
 
 class ReleaseChanged(Exception):
     """The version's manifest is not the one that was asked for."""
@@ -74,10 +72,7 @@ class Intake:
         data = await self.registry.download(f"{base}/{names.MANIFEST_FILE}", names.MAX_MANIFEST_BYTES)
         if digest_of(data) != wanted:
             raise ReleaseChanged(f"{model} version {version} has another manifest than its tag {names.TAG_MANIFEST}")
-        try:
-            manifest = trust.verify_manifest(data, opened, model)
-        except SignatureError as error:
-            raise ReleaseRefused(str(error)) from None
+        manifest = _signed(data, opened, model)
         files = {path: await self._file(base, path, digest) for path, digest in manifest.files.items()}
         try:
             parsed = release.parse(files.get(names.RELEASE_FILE, b""))
@@ -93,7 +88,7 @@ class Intake:
 
     async def _file(self, base: str, path: str, digest: str) -> bytes:
         try:
-            data = await self.registry.download(f"{base}/{names.RELEASE_FOLDER}/{path}", MAX_FILE_BYTES)
+            data = await self.registry.download(f"{base}/{names.RELEASE_FOLDER}/{path}", names.MAX_MODEL_BYTES)
         except (mlflow.ArtifactNotFound, mlflow.ArtifactTooLarge) as error:
             raise ReleaseRefused(str(error)) from None
         if digest_of(data) != digest:
@@ -106,7 +101,11 @@ class Intake:
         if data is None:
             del self.taken[wanted]
             raise mlflow.Unavailable(f"the cache lost manifest {wanted}: ask again")
-        try:
-            trust.verify_manifest(data, opened, model)
-        except SignatureError as error:
-            raise ReleaseRefused(str(error)) from None
+        _signed(data, opened, model)
+
+
+def _signed(data: bytes, opened: trust.OpenedTrust, model: str) -> Manifest:
+    try:
+        return trust.verify_manifest(data, opened, model)
+    except SignatureError as error:
+        raise ReleaseRefused(str(error)) from None

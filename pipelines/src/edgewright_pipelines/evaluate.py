@@ -1,6 +1,8 @@
 """Stage `quantize.to_int8 → evaluate.measure → release.build`: figures of the exported file, never of the network."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -41,6 +43,12 @@ def measure(
     taken = timed or latency.measure({"model": model}, example(windows), effort=effort)["model"]
     on_paper = costs(model)
     return Measured(len(model), on_paper.parameters, on_paper.macs, taken, scores)
+
+
+def remembered(found: Mapping[str, Any]) -> Measured:
+    """A measurement from what `dataclasses.asdict` and JSON made of it."""
+    whole = {**found, "latency": Latency(**found["latency"]), "scores": Scores(**found["scores"])}
+    return Measured(**whole)
 
 
 def example(windows: WindowSet) -> npt.NDArray[np.uint16]:

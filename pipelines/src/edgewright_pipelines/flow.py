@@ -5,15 +5,28 @@
 
 import hashlib
 import io
+import json
 from collections.abc import Callable, Sequence
-from dataclasses import astuple, dataclass
+from dataclasses import asdict, astuple, dataclass
 from functools import partial
 from typing import Any
 
 import numpy as np
 import torch
 
-from edgewright_pipelines import calibrate, evaluate, export, latency, networks, prune, quantize, splits, train, windows
+from edgewright_pipelines import (
+    calibrate,
+    evaluate,
+    export,
+    latency,
+    machine,
+    networks,
+    prune,
+    quantize,
+    splits,
+    train,
+    windows,
+)
 from edgewright_pipelines.data.source import Source
 from edgewright_pipelines.data.traces import Trace, of_subsets
 from edgewright_pipelines.networks import Classifier
@@ -71,15 +84,12 @@ def run(recipe: Recipe, source: Source, stages: Stages, report: Report) -> Resul
     for point in recipe.compression.pruning:
         files[point.name] = line.pruned(base, point)
     named = line.precisions(files)
-    report("measuring", 0.0)
-    timed = latency.measure({name: onnx for name, (onnx, _, _) in named.items()}, evaluate.example(cut["test"]))
+    measured = line.measured({name: onnx for name, (onnx, _, _) in named.items()}, cut["test"])
     points = {point.name: point for point in recipe.compression.pruning}
     variants = []
-    for index, (name, (onnx, precision, origin)) in enumerate(named.items()):
-        measured = evaluate.measure(onnx, cut["test"], timed=timed[name])
+    for name, (onnx, precision, origin) in named.items():
         parent = f"{origin}-{Precision.FP32}" if precision is Precision.INT8 else None
-        variants.append(Built(name, onnx, precision, parent, points.get(origin), measured))
-        report("measuring", (index + 1) / len(named))
+        variants.append(Built(name, onnx, precision, parent, points.get(origin), measured[name]))
     return Result(
         recipe,
         split.classes,
@@ -180,6 +190,22 @@ class _Line:
                 int8 = self.stages.keep(f"{origin}-int8", decided, partial(self._quantized, onnx))
                 named[f"{origin}-{Precision.INT8}"] = (int8, Precision.INT8, origin)
         return named
+
+    def measured(self, files: dict[str, bytes], test: WindowSet) -> dict[str, evaluate.Measured]:
+        """Taken once for the same files on the same machine: the table and the release tell one figure, not two."""
+
+        def make() -> bytes:
+            self.report("measuring", 0.0)
+            timed = latency.measure(files, evaluate.example(test))
+            found = {}
+            for index, (name, onnx) in enumerate(files.items()):
+                found[name] = asdict(evaluate.measure(onnx, test, timed=timed[name]))
+                self.report("measuring", (index + 1) / len(files))
+            return json.dumps(found).encode()
+
+        digests = {name: hashlib.sha256(onnx).hexdigest() for name, onnx in files.items()}
+        kept = self.stages.keep("measured", self.decided_by(files=digests, machine=machine.described()), make)
+        return {name: evaluate.remembered(found) for name, found in json.loads(kept).items()}
 
     def _quantized(self, onnx: bytes) -> bytes:
         return quantize.to_int8(onnx, self._labelled().watts[:, 0, :])

@@ -230,11 +230,10 @@ def test_a_trace_that_stands_twice_is_read_once(folder):
     assert "the same trace uncompressed" in report.skipped["complete/Lamp/dev_AAAAAA_2011.11.28.csv.zst"]
 
 
-@pytest.mark.skipif(os.geteuid() == 0, reason="root reads everything")
 def test_an_unreadable_file_is_skipped(folder, tmp_path):
     folder.put("complete/Lamp/dev_AAAAAA_2011.11.28.csv", busy(1))
-    folder.put("complete/Lamp/dev_AAAAAA_2011.11.29.csv", busy(2))
-    (folder.path / "complete/Lamp/dev_AAAAAA_2011.11.29.csv").chmod(0)
+    loop = folder.path / "complete/Lamp/dev_AAAAAA_2011.11.29.csv"  # root may read every file, but follows no loop
+    loop.symlink_to(loop)
     _, report = read(folder.path, cache=tmp_path / "cache")
     assert "cannot be read" in report.skipped["complete/Lamp/dev_AAAAAA_2011.11.29.csv"]
 

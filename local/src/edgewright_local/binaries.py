@@ -17,6 +17,8 @@ from edgewright_local.errors import BuildError
 
 _KUBERNETES_VERSION = "v1.37.2"
 _VERSION_PACKAGE = "k8s.io/component-base/version"
+_HELM_VERSION = "v4.3.1"
+_HELM_PACKAGE = "helm.sh/helm/v4/internal/version"
 
 
 class Binary(StrEnum):
@@ -28,6 +30,7 @@ class Binary(StrEnum):
     ETCD = "etcd"
     PROMETHEUS = "prometheus"
     PROMTOOL = "promtool"
+    HELM = "helm"
 
 
 class Phase(StrEnum):
@@ -76,7 +79,7 @@ class Recipe:
 def recipes() -> dict[Binary, Recipe]:
     """Every binary's recipe; versions stand in the go.mod beside this file."""
     modules = Path(__file__).parent / "gomodules"
-    kubernetes, prometheus = modules / "kubernetes", modules / "prometheus"
+    kubernetes, prometheus, helm = (modules / name for name in ("kubernetes", "prometheus", "helm"))
     major, minor, _ = _KUBERNETES_VERSION.removeprefix("v").split(".")
     stamp = {"gitVersion": _KUBERNETES_VERSION, "gitMajor": major, "gitMinor": minor}
     versioned = _flags(*(f"-X {_VERSION_PACKAGE}.{key}={value}" for key, value in stamp.items()))
@@ -89,6 +92,7 @@ def recipes() -> dict[Binary, Recipe]:
         Binary.ETCD: Recipe(kubernetes, "go.etcd.io/etcd/server/v3", _flags()),
         Binary.PROMETHEUS: Recipe(prometheus, "github.com/prometheus/prometheus/cmd/prometheus", slim),
         Binary.PROMTOOL: Recipe(prometheus, "github.com/prometheus/prometheus/cmd/promtool", slim),
+        Binary.HELM: Recipe(helm, "helm.sh/helm/v4/cmd/helm", _flags(f"-X {_HELM_PACKAGE}.version={_HELM_VERSION}")),
     }
 
 

@@ -4,10 +4,12 @@ import argparse
 import asyncio
 import signal
 import socket
+import ssl
 import sys
 import time
 import uuid
 from datetime import UTC, datetime
+from pathlib import Path
 
 import httpx2
 import prometheus_client
@@ -45,7 +47,7 @@ def main() -> None:
     except ValidationError as error:
         problems = "; ".join(f"EDGEWRIGHT_OPERATOR_{str(e['loc'][0]).upper()}: {e['msg']}" for e in error.errors())
         sys.exit(f"edgewright-operator: {problems}")
-    except ConnectionProblem as error:
+    except (ConnectionProblem, OSError) as error:
         sys.exit(f"edgewright-operator: {error}")
 
 
@@ -56,12 +58,21 @@ async def run(settings: Settings) -> int:
     loop = asyncio.get_running_loop()
     for sign in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(sign, ending.set)
-    async with connect(settings.kubeconfig) as api, httpx2.AsyncClient(timeout=60, trust_env=False) as plain:
+    async with (
+        connect(settings.kubeconfig) as api,
+        httpx2.AsyncClient(timeout=60, trust_env=False) as plain,
+        httpx2.AsyncClient(timeout=60, trust_env=False, verify=_trusting(settings.gateway_ca)) as to_gateway,
+    ):
         cluster = Cluster(api)
-        gateway = Gateway(settings.gateway_url, settings.gateway_token_file, plain)
+        gateway = Gateway(settings.gateway_url, settings.gateway_token_file, to_gateway)
         reconciler = Reconciler(cluster, MlflowRegistry(settings.mlflow_url, plain), gateway, settings)
         election = Election(f"{socket.gethostname()}-{uuid.uuid4().hex[:8]}", settings.lease_seconds)
         return await _rounds(reconciler, election, cluster, settings, ending)
+
+
+def _trusting(authority: Path | None) -> ssl.SSLContext | bool:
+    """The system's authorities, or only the one that is named."""
+    return ssl.create_default_context(cafile=str(authority)) if authority else True
 
 
 async def _rounds(

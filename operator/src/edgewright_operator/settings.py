@@ -19,6 +19,8 @@ class Settings(BaseSettings):
     """Base URL of the MLflow server."""
     gateway_url: str
     """Base URL of the model gateway."""
+    gateway_ca: Path | None = None
+    """PEM file of the gateway's certificate authority; none: the system's."""
     gateway_token_file: Path
     """File of the token with the audience edgewright-gateway; read anew for each call."""
     poll_seconds: float = Field(default=30.0, gt=0)

@@ -40,7 +40,15 @@ async def serve(settings: Settings) -> None:
         registry = MlflowRegistry(settings.mlflow_url, plain)
         taking = intake.Intake(registry, blobs.Blobs(settings.cache), settings.trust_file, root)
         application = app.create(taking, access.Access(api), settings.operator_account)
-        config = uvicorn.Config(application, settings.host, settings.port, access_log=False, log_level="warning")
+        config = uvicorn.Config(
+            application,
+            settings.host,
+            settings.port,
+            ssl_certfile=settings.tls_certificate_file,
+            ssl_keyfile=settings.tls_key_file,
+            access_log=False,
+            log_level="warning",
+        )
         await uvicorn.Server(config).serve()
 
 

@@ -27,5 +27,9 @@ class Settings(BaseSettings):
     """The signed trust.json."""
     root_key_file: Path
     """Public half of the root key."""
+    tls_certificate_file: Path | None = None
+    """PEM file of the certificate chain; none: plain HTTP, for loopback only."""
+    tls_key_file: Path | None = None
+    """PEM file of the certificate's key."""
     operator_account: str = "system:serviceaccount:edgewright:operator"
     """Who may ask for releases."""

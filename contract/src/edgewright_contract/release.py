@@ -1,5 +1,6 @@
 """release.json: all variants of one training run, with what was measured of each. A file inside the signed folder."""
 
+from collections.abc import Mapping
 from enum import StrEnum
 from typing import Annotated, Final, Self
 
@@ -205,3 +206,18 @@ def parse(data: bytes) -> Release:
         first = error.errors()[0]
         place = ".".join(str(part) for part in first["loc"]) or "top level"
         raise NotARelease(f"{names.RELEASE_FILE}: {place}: {first['msg']}") from None
+
+
+def parse_signed(data: bytes, files: Mapping[str, str]) -> Release:
+    """Read release.json and compare it with the signed files: path → `sha256:…`.
+
+    Raises:
+        NotARelease: not valid, or it names a file that is not signed, or under another digest.
+    """
+    release = parse(data)
+    named = {variant.file: variant.digest for variant in release.variants}
+    for path, digest in {**named, release.golden.file: release.golden.digest}.items():
+        if files.get(path) != digest:
+            signed = files.get(path, "nothing")
+            raise NotARelease(f"{names.RELEASE_FILE} gives {path} as {digest}, the manifest as {signed}")
+    return release

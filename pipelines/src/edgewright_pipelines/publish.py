@@ -1,10 +1,11 @@
 """Last stage, `release.build → publish.to_mlflow`: number, sign, upload, read back, tag; then an alias may move."""
 
 import tempfile
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
 import httpx2
 from cryptography.hazmat.primitives.asymmetric import ec
@@ -13,11 +14,12 @@ from mlflow.exceptions import MlflowException
 
 from edgewright_contract import bundle, names
 from edgewright_contract.digests import digest_of
+from edgewright_pipelines import registry
 from edgewright_pipelines.release import UnsignedRelease
+from edgewright_pipelines.release_folder import Signed
 
 EXPERIMENT: Final = "edgewright"
-_SCHEME: Final = "mlflow-artifacts:/"
-_SECONDS: Final = 60.0
+_CLAIMS: Final = 5
 
 
 class PublishError(ValueError):
@@ -26,11 +28,12 @@ class PublishError(ValueError):
 
 @dataclass(frozen=True, slots=True)
 class Published:
-    """A release that stands in the registry; `manifest` is its identity (`sha256:…`)."""
+    """A release that stands in the registry; `manifest` is its identity (`sha256:…`), `stored` its very bytes."""
 
     version: int
     sequence: int
     manifest: str
+    stored: Signed = field(repr=False)
 
 
 def to_mlflow(
@@ -45,52 +48,88 @@ def to_mlflow(
 ) -> Published:
     """Publish as a new version of its registered model; move `alias` (None: none) to it as the last act.
 
-    now: UTC seconds. run_id: the MLflow run that the version belongs to; None makes one.
+    now: UTC seconds. run_id: the MLflow run that the version belongs to; None makes one. Interrupted anywhere, the
+    version stays without its tag, so nobody sees it, and the run ends as FAILED; publishing again makes a new version.
 
     Raises:
         PublishError: the registry refused a step, or what it stores is not what was sent.
     """
     name = unsigned.registered_model
-    try:
-        sequence = _next_sequence(client, name, now)
-        run = run_id or start_run(client, experiment)
+    with _sentences(client, name), _run(client, run_id, experiment) as run:
+        _ensure_model(client, name)
         model = client.create_logged_model(client.get_run(run).info.experiment_id, name=name, source_run_id=run)
         created = client.create_model_version(name, source=model.model_uri, run_id=run, model_id=model.model_id)
         version = int(created.version)
+        sequence = _claim_sequence(client, name, version, now)
         files = unsigned.numbered(version, sequence)
-        manifest = bundle.sign(name, files, key)
-        stored = {f"{names.RELEASE_FOLDER}/{path}": data for path, data in files.items()}
-        stored[names.MANIFEST_FILE] = manifest
-        _upload(client, model.model_id, stored)
+        stored = Signed(bundle.sign(name, files, key), files)
+        _upload(client, model.model_id, _paths(stored))
         client.finalize_logged_model(model.model_id, "READY")
-        _read_back(client, name, version, stored)
-        client.set_model_version_tag(name, str(version), names.TAG_SEQUENCE, str(sequence))
-        client.set_model_version_tag(name, str(version), names.TAG_MANIFEST, digest_of(manifest))
-        if run_id is None:
-            client.set_terminated(run)
-        if alias is not None:
+        _read_back(client, name, version, _paths(stored))
+        manifest = digest_of(stored.manifest)
+        client.set_model_version_tag(name, str(version), names.TAG_MANIFEST, manifest)
+    if alias is not None:
+        with _sentences(client, name, f"version {version} is published, but {alias} did not move"):
             client.set_registered_model_alias(name, alias, str(version))
+    return Published(version, sequence, manifest, stored)
+
+
+@contextmanager
+def _sentences(client: MlflowClient, name: str, what: str = "") -> Iterator[None]:
+    try:
+        yield
     except (MlflowException, httpx2.HTTPError) as error:
-        raise PublishError(f"{name} was not published: the registry at {client.tracking_uri}: {error}") from error
-    return Published(version, sequence, digest_of(manifest))
+        told = what or f"{name} was not published"
+        raise PublishError(f"{told}: the registry at {client.tracking_uri}: {error or type(error).__name__}") from error
+    except registry.RegistryError as error:
+        raise PublishError(f"{name} was not published: {error}") from error
 
 
-def _next_sequence(client: MlflowClient, name: str, now: float) -> int:
-    """UTC seconds, but above every sequence that the model already has, even if this clock lags."""
+@contextmanager
+def _run(client: MlflowClient, run_id: str | None, experiment: str) -> Iterator[str]:
+    """The run of the release; it ends as FAILED when publishing does, also by Ctrl-C."""
+    run = run_id or start_run(client, experiment)
+    with failing(client, run):
+        yield run
+    if run_id is None:
+        client.set_terminated(run)
+
+
+@contextmanager
+def failing(client: MlflowClient, run: str) -> Iterator[None]:
+    """Mark the run as FAILED if what is inside does not end well; a registry that is away keeps it as it is."""
+    try:
+        yield
+    except BaseException:
+        with suppress(MlflowException):
+            client.set_terminated(run, "FAILED")
+        raise
+
+
+def _ensure_model(client: MlflowClient, name: str) -> None:
     try:
         client.get_registered_model(name)
     except MlflowException as error:
         if error.error_code != "RESOURCE_DOES_NOT_EXIST":
             raise
         client.create_registered_model(name)
-        return int(now)
-    greatest, token = 0, None
-    while True:
-        page = client.search_model_versions(f"name='{name}'", max_results=200, page_token=token)
-        greatest = max([greatest, *(int(entry.tags.get(names.TAG_SEQUENCE, 0)) for entry in page)])
-        token = page.token
-        if not token:
-            return max(int(now), greatest + 1)
+
+
+def _claim_sequence(client: MlflowClient, name: str, version: int, now: float) -> int:
+    """UTC seconds, but above every sequence that the model already has, even if this clock lags.
+
+    The tag is set first and the others are read after it: of two who publish at once, one sees the other.
+    """
+    others = registry.sequences(client, name, apart_from=version)
+    mine = 0
+    for _ in range(_CLAIMS):
+        ahead = sum(number < version for number, sequence in others.items() if sequence == mine)
+        mine = max(int(now), max(others.values(), default=0) + 1 + ahead)
+        client.set_model_version_tag(name, str(version), names.TAG_SEQUENCE, str(mine))
+        others = registry.sequences(client, name, apart_from=version)
+        if mine > max(others.values(), default=0):
+            return mine
+    raise PublishError(f"{name} was not published: others publish it at the same time; try again")
 
 
 def start_run(client: MlflowClient, experiment: str = EXPERIMENT, name: str | None = None) -> str:
@@ -99,6 +138,12 @@ def start_run(client: MlflowClient, experiment: str = EXPERIMENT, name: str | No
     identity = found.experiment_id if found else client.create_experiment(experiment)
     run: str = client.create_run(identity, run_name=name).info.run_id
     return run
+
+
+def _paths(stored: Signed) -> dict[str, bytes]:
+    """As they lie below the version's artifact root."""
+    files = {f"{names.RELEASE_FOLDER}/{path}": data for path, data in stored.files.items()}
+    return {**files, names.MANIFEST_FILE: stored.manifest}
 
 
 def _upload(client: MlflowClient, model_id: str, stored: Mapping[str, bytes]) -> None:
@@ -111,23 +156,10 @@ def _upload(client: MlflowClient, model_id: str, stored: Mapping[str, bytes]) ->
 
 
 def _read_back(client: MlflowClient, name: str, version: int, stored: Mapping[str, bytes]) -> None:
-    base = str(client.get_model_version_download_uri(name, str(version)))
-    if not base.startswith(_SCHEME):
-        raise PublishError(
-            f"{name} version {version} lies at {base}: the gateway reads only through the MLflow server; "
-            "start it with --artifacts-destination"
-        )
-    root = f"{client.tracking_uri.rstrip('/')}/api/2.0/mlflow-artifacts/artifacts/{base.removeprefix(_SCHEME)}"
-    with httpx2.Client(timeout=_SECONDS, **_environment(client.tracking_uri)) as http:
+    with registry.artifacts(client, name, version) as http:
         for path, data in stored.items():
-            answer = http.get(f"{root}/{path}").raise_for_status()
-            if digest_of(answer.content) != digest_of(data):
+            if digest_of(registry.download(http, path, names.MAX_MODEL_BYTES)) != digest_of(data):
                 raise PublishError(
                     f"{name} version {version}: the registry gives other bytes for {path} than were sent; "
                     "the version stays without its tag, so no node will see it: publish again"
                 )
-
-
-def _environment(url: str) -> dict[str, Any]:
-    """A proxy in the environment must not see loopback traffic."""
-    return {"trust_env": httpx2.URL(url).host not in ("127.0.0.1", "localhost", "::1")}

@@ -13,6 +13,13 @@ from edgewright_pipelines.flow import Result
 def log(client: MlflowClient, result: Result) -> str:
     """Log a finished run; returns its id. Synthetic data logs sizes and times, and no score."""
     run_id = publish.start_run(client, name=result.recipe.name)
+    with publish.failing(client, run_id):
+        _log(client, run_id, result)
+        client.set_terminated(run_id)
+    return run_id
+
+
+def _log(client: MlflowClient, run_id: str, result: Result) -> None:
     recipe = result.recipe
     params = {
         "recipe": recipe.name,
@@ -30,8 +37,6 @@ def log(client: MlflowClient, result: Result) -> str:
     with tempfile.TemporaryDirectory() as folder:
         for plot in plots.draw(result, Path(folder)):
             client.log_artifact(run_id, str(plot), "plots")
-    client.set_terminated(run_id)
-    return run_id
 
 
 def _figures(result: Result) -> list[Metric]:

@@ -10,7 +10,6 @@ from typing import Any
 import pytest
 import yaml
 
-from edgewright_agent.settings import PREFIX, AgentSettings
 from edgewright_contract import crd, names
 from edgewright_contract.compressedmodel import CompressedModelSpec
 
@@ -66,11 +65,12 @@ def test_every_array_of_a_definition_is_bounded() -> None:
     assert unbounded == []
 
 
-def test_the_sample_is_valid() -> None:
-    sample = yaml.safe_load((_DEPLOY / "k8s" / "samples" / "compressedmodel.yaml").read_text())
-    assert sample["apiVersion"] == names.API_VERSION
-    spec = CompressedModelSpec.model_validate(sample["spec"], extra="forbid")
-    assert spec.rollout.waves[-1].percent == 100
+@pytest.mark.parametrize("file", sorted((_DEPLOY / "k8s" / "samples").glob("*.yaml")), ids=lambda file: file.stem)
+def test_the_sample_is_valid(file: Path) -> None:
+    for sample in yaml.safe_load_all(file.read_text()):
+        assert (sample["apiVersion"], sample["kind"]) == (names.API_VERSION, "CompressedModel")
+        spec = CompressedModelSpec.model_validate(sample["spec"], extra="forbid")
+        assert spec.rollout.waves[-1].percent == 100
 
 
 def test_kustomization_names_every_file() -> None:
@@ -83,6 +83,7 @@ def test_every_container_is_confined() -> None:
     for workload in _workloads():
         pod = workload["spec"]["template"]["spec"]
         assert pod["securityContext"]["runAsNonRoot"] is True
+        assert pod["enableServiceLinks"] is False
         assert not {"hostNetwork", "hostPID", "hostIPC"} & set(pod)
         for container in pod["containers"]:
             context = container["securityContext"]
@@ -90,20 +91,6 @@ def test_every_container_is_confined() -> None:
             assert context["allowPrivilegeEscalation"] is False
             assert context["capabilities"] == {"drop": ["ALL"]}
             assert "memory" in container["resources"]["limits"]
-
-
-def test_the_agent_gets_every_setting_it_needs() -> None:
-    (agent,) = _documents("agent.yaml")
-    pod = agent["spec"]["template"]["spec"]
-    given = {entry["name"] for entry in pod["containers"][0]["env"]}
-    known = {PREFIX + name.upper(): field for name, field in AgentSettings.model_fields.items()}
-    assert given <= set(known)
-    assert {name for name, field in known.items() if field.is_required()} <= given
-    projected = next(volume for volume in pod["volumes"] if volume["name"] == "identity")["projected"]["sources"]
-    audiences = [
-        source["serviceAccountToken"].get("audience") for source in projected if "serviceAccountToken" in source
-    ]
-    assert audiences == [None, names.GATEWAY_AUDIENCE]
 
 
 def test_no_role_uses_a_wildcard_or_reads_secrets() -> None:

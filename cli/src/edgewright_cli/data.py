@@ -6,7 +6,8 @@ from typing import Annotated
 
 import typer
 
-from edgewright_cli.output import JsonFlag, err, out, print_json, sentences
+from edgewright_cli.output import JsonFlag, out, print_json, sentences
+from edgewright_cli.progress import StageProgress
 
 app = typer.Typer(no_args_is_help=True, help="Fetch the traces, and say what is in them.")
 
@@ -47,17 +48,32 @@ def report(data: DataOption = None, json_output: JsonFlag = False) -> None:
 def fetch(
     destination: Annotated[Path, typer.Argument(help="Where the traces go.")] = Path("data/tracebase"),
     url: Annotated[str | None, typer.Option(help="Archive to fetch instead of the public one.")] = None,
+    json_output: JsonFlag = False,
 ) -> None:
     """Download the public Tracebase repository with pinned checksums; a broken download is resumed.
 
-    Example: edgewright data fetch
+    Examples:
+      edgewright data fetch
+      edgewright data fetch /mnt/traces --url https://mirror.example/tracebase.tar.gz
     """
     import httpx2
 
     from edgewright_pipelines.data import download, manifest
     from edgewright_pipelines.data import fetch as fetching
 
-    with sentences(download.FetchError, manifest.ManifestError, OSError), httpx2.Client(timeout=30) as client:
-        source = url or fetching.ARCHIVE_URL
-        fetching.fetch(source, destination, manifest.packaged(), client, lambda step: err.print(str(step)))
-    out.print(f"Tracebase is in {destination}.")
+    with (
+        sentences(download.FetchError, manifest.ManifestError, OSError),
+        httpx2.Client(timeout=30) as client,
+        StageProgress() as bar,
+    ):
+        found = fetching.fetch(
+            url or fetching.ARCHIVE_URL,
+            destination,
+            manifest.packaged(),
+            client,
+            lambda step: bar(step.step, step.done / step.total if step.total else 0.0),
+        )
+    if json_output:
+        print_json({"destination": str(destination), "kept": found.kept, "added": found.added})
+    else:
+        out.print(f"Tracebase is in {destination}: {found.added} files came now, {found.kept} were there.")

@@ -1,20 +1,30 @@
 """`edgewright demo`: the whole platform on this machine, from nothing to a rolled-out model."""
 
+import signal
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
+from rich.markup import escape
 from rich.table import Table
 
 from edgewright_cli.output import JsonFlag, err, out, print_json, sentences
 
-DIRECTORY = Path(".edgewright/demo")
+WORKSPACE = Path(".edgewright")
 
 
 def demo(
-    stop: Annotated[bool, typer.Option("--stop", help="End everything that a demo started.")] = False,
+    stop: Annotated[bool, typer.Option("--stop", help="End everything that a demo started here.")] = False,
     exit_: Annotated[bool, typer.Option("--exit", help="End everything after the summary, for CI.")] = False,
+    kubeconfig: Annotated[
+        Path | None,
+        typer.Option(help="Use this cluster and start none; what is put there is taken out again."),
+    ] = None,
+    recipe: Annotated[Path | None, typer.Option(help="Another recipe; its name must be nilm-identify.")] = None,
+    workspace: Annotated[Path, typer.Option(help="Where finished stages and the demo's state are kept.")] = WORKSPACE,
     json_output: JsonFlag = False,
 ) -> None:
     """Train, compress, publish, start a real control plane, roll out, swap under load, and tell what was seen.
@@ -22,32 +32,61 @@ def demo(
     Examples:
       edgewright demo
       edgewright demo --exit --json
+      edgewright demo --kubeconfig ~/.kube/config
       edgewright demo --stop
     """
     from edgewright_local import demo as demonstration
     from edgewright_local.errors import LocalPlatformError
 
     root = Path.cwd()
-    directory = root / DIRECTORY
-    ended = demonstration.stop(directory)
-    if stop:
-        out.print(f"ended {', '.join(ended)}" if ended else "no demo is running here")
-        return
-    _fresh(directory)
-    started = time.monotonic()
-    say = lambda line: err.print(f"[dim]{time.monotonic() - started:6.1f} s[/]  {line}", markup=True)  # noqa: E731
+    directory = root / workspace / "demo"
+    with sentences(LocalPlatformError):
+        ended = demonstration.stop(directory)
+        if stop:
+            out.print(f"ended {', '.join(ended)}" if ended else "no demo is running here")
+            return
+        _check(root)
+        _fresh(directory)
+        asked = demonstration.Demo(root, directory, _teller(), recipe or demonstration.RECIPE, kubeconfig)
+        with _ended_by_sigterm():
+            try:
+                _show(demonstration.run(asked), json_output=json_output)
+                if not exit_:
+                    err.print("Running. Ctrl-C, or `make demo-stop` elsewhere, ends everything.")
+                    while True:
+                        time.sleep(3600)
+            except KeyboardInterrupt:
+                err.print("ending")
+            finally:
+                signal.signal(signal.SIGINT, signal.SIG_IGN)  # a second Ctrl-C must leave nothing running
+                demonstration.stop(directory)
+
+
+@contextmanager
+def _ended_by_sigterm() -> Iterator[None]:
+    """SIGTERM ends the demo as Ctrl-C does."""
+    before = [(sign, signal.getsignal(sign)) for sign in (signal.SIGINT, signal.SIGTERM)]
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
-        with sentences(LocalPlatformError):
-            summary = demonstration.run(demonstration.Demo(root, directory, say))
-        _show(summary, json_output=json_output)
-        if not exit_:
-            err.print("Running. Ctrl-C, or `make demo-stop` elsewhere, ends everything.")
-            while True:
-                time.sleep(3600)
-    except KeyboardInterrupt:
-        err.print("ending")
+        yield
     finally:
-        demonstration.stop(directory)
+        for sign, handler in before:
+            signal.signal(sign, handler)
+
+
+def _teller() -> Any:
+    started = time.monotonic()
+
+    def say(line: object) -> None:
+        err.print(f"[dim]{time.monotonic() - started:6.1f} s[/]  {escape(str(line))}")
+
+    return say
+
+
+def _check(root: Path) -> None:
+    if not (root / "deploy/k8s/samples/demo.yaml").is_file():
+        err.print("[bold red]error:[/] the demo runs in a clone of Edgewright: change into its folder first")
+        raise typer.Exit(2)
 
 
 def _fresh(directory: Path) -> None:
@@ -78,6 +117,6 @@ def _show(summary: dict[str, Any], *, json_output: bool) -> None:
     requests = summary["requests"]
     console.print(f"requests: {requests['sent']} sent, {requests['failed']} failed {requests['lastError']}")
     for name, url in summary["urls"].items():
-        console.print(f"{name:12} {url}")
+        console.print(f"{name:16} {url}")
     if json_output:
         print_json(summary)

@@ -1,5 +1,6 @@
 """`edgewright train`: from a recipe to measured variants, and to a signed release in MLflow when asked."""
 
+import logging
 import os
 import time
 from datetime import UTC, datetime
@@ -7,11 +8,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
-from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
 from edgewright_cli import data as data_command
 from edgewright_cli.output import JsonFlag, err, out, print_json, sentences
+from edgewright_cli.progress import StageProgress
 
 if TYPE_CHECKING:
     from edgewright_pipelines.data.source import Source
@@ -64,7 +65,7 @@ def train(
             raise signing_keys.KeysError("--mlflow needs --keys: make them with `edgewright keys new keys`")
         loaded = recipes.load(recipe, quick=quick)
         source = _source(data, workspace)
-        with _progress() as report:
+        with StageProgress() as report:
             result = flow.run(loaded, source, stages.Stages(workspace / "stages"), report)
         summary: dict[str, Any] = {"variants": [_row(built, result) for built in result.variants]}
         if mlflow and keys:
@@ -88,33 +89,6 @@ def _source(data: Path | None, workspace: Path) -> "Source":
     if report is not None and report.skipped:
         err.print(f"{len(report.skipped)} files were skipped; `edgewright data report` names them")
     return found
-
-
-class _progress:
-    """A bar for people, a line for each stage where standard error is no terminal."""
-
-    def __init__(self) -> None:
-        self._bar = Progress(
-            TextColumn("{task.description:44}"), BarColumn(), TimeElapsedColumn(), console=err, transient=True
-        )
-        self._task = self._bar.add_task("starting", total=1.0)
-        self._stage = ""
-
-    def __enter__(self) -> "_progress":
-        if err.is_terminal:
-            self._bar.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        if err.is_terminal:
-            self._bar.stop()
-
-    def __call__(self, what: str, fraction: float) -> None:
-        if err.is_terminal:
-            self._bar.update(self._task, description=what, completed=fraction)
-        elif (stage := what.partition(" (")[0]) != self._stage:
-            self._stage = stage
-            err.print(stage)
 
 
 def _row(built: Any, result: "Result") -> dict[str, Any]:
@@ -144,6 +118,7 @@ def _table(rows: list[dict[str, Any]]) -> Table:
 def _publish(result: "Result", url: str, keys: Path, alias: str | None, only: list[str] | None) -> dict[str, Any]:
     # the client retries for minutes by default, and a person waits here
     os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "3")
+    logging.getLogger("mlflow").setLevel(logging.WARNING)
     from mlflow import MlflowClient
 
     from edgewright_pipelines import handover, publish, signing_keys, tracking

@@ -26,13 +26,19 @@ Manifest = Mapping[str, Any]
 
 
 class ClusterApi:
-    """Calls with the rights of one token; `client` is an `httpx2.Client` whose base URL is the API server."""
+    """Calls with the rights of one token, or of a client certificate (files of certificate and key).
 
-    def __init__(self, url: str, ca: Path, token: str) -> None:
+    `client` is an `httpx2.Client` whose base URL is the API server.
+    """
+
+    def __init__(self, url: str, ca: Path, token: str, certificate: tuple[Path, Path] | None = None) -> None:
+        trusted = ssl.create_default_context(cafile=str(ca))
+        if certificate is not None:
+            trusted.load_cert_chain(*certificate)
         self.client = httpx2.Client(
             base_url=url,
-            headers={"Authorization": f"Bearer {token}"},
-            verify=ssl.create_default_context(cafile=str(ca)),
+            headers={"Authorization": f"Bearer {token}"} if token else {},
+            verify=trusted,
             timeout=30.0,
             trust_env=False,  # a proxy in the environment must not see loopback traffic
         )

@@ -1,41 +1,52 @@
-"""From nothing to a rolled-out model on this machine: builds, trains, starts every part, rolls out, swaps."""
+"""From nothing to a rolled-out model on this machine: builds, trains, starts every part, rolls out, swaps, and stops a
+release that answers wrong.
+
+Each step tells what it does and how long it took; whatever the summary says was read from the cluster, the files or
+the answers.
+"""
 
 import json
+import os
 import subprocess
 import sys
-import threading
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
 
 from edgewright_contract import names
-from edgewright_local import binaries, platform
+from edgewright_local import binaries, existing_cluster, fleet, platform, traffic
 from edgewright_local.binaries import Binary
-from edgewright_local.cluster_api import read_manifests
+from edgewright_local.cluster_api import Manifest, read_manifests
 from edgewright_local.control_plane import ControlPlane
 from edgewright_local.errors import LocalPlatformError
+from edgewright_local.heldout import HeldOut, held_out
 from edgewright_local.mlflow_server import MlflowServer
 from edgewright_local.processes import ManagedProcess, ProcessSpec, stop_all
 from edgewright_local.traffic import Counts, Traffic
 
 NODES: Final = ("edge-1", "edge-2", "edge-3")
-MODEL: Final = "nilm"
 ALIAS: Final = "production"
 FIRST_RELEASE: Final = ("base-fp32", "base-int8")
 ROLLOUT_SECONDS: Final = 180.0
+RECIPE: Final = Path("pipelines/recipes/identify.toml")
+PODS: Final = ("Deployment", "DaemonSet")  # run as processes here
 Say = Callable[[str], None]
 
 
 @dataclass(slots=True)
 class Demo:
-    """What the demo started and observed."""
+    """What the demo was asked for, and what it observed."""
 
     root: Path
     directory: Path
     say: Say
+    recipe: Path = RECIPE
+    kubeconfig: Path | None = None
+    """A cluster to use instead of starting one."""
     seconds: dict[str, float] = field(default_factory=dict)
 
     @property
@@ -60,180 +71,206 @@ def run(demo: Demo) -> dict[str, Any]:
         LocalPlatformError: a part did not start or the rollout did not end, with the reason and where the log is.
     """
     started = time.monotonic()
-    built, variants = _build_and_train(demo)
-    with demo.step("start", "starting MLflow and the control plane"):
-        mlflow = MlflowServer.start(demo.directory / "mlflow")
-        plane = ControlPlane.start(demo.directory / "cluster", built)
-        _install(demo, plane)
+    _find_data(demo)
+    built, mlflow, trained = _build_and_train(demo)
+    model = _compressed_model(demo, synthetic=trained["synthetic"])
+    with demo.step("start", "reaching the control plane, installing CRDs, roles and policies"):
+        plane = _control_plane(demo, built)
+        _install(demo, plane, model)
     with demo.step("publish", "signing and publishing the first release"):
         _publish(demo, mlflow.url, FIRST_RELEASE)
     with demo.step("parts", "starting gateway, operator and three agents"):
-        gateway = platform.start_gateway(plane, demo.directory, mlflow.url, demo.keys)
-        platform.start_operator(plane, demo.directory, mlflow.url, gateway.url)
-        _wait(demo, plane, "EdgeNodes", lambda nodes: set(nodes) >= set(NODES))
-        agents = {
-            node: platform.start_agent(plane, demo.directory, node, gateway.url, demo.keys).url for node in NODES
-        }
+        gateway, operator, agents = _start_parts(demo, plane, mlflow.url)
     with demo.step("rollout", "rolling the first release out in waves"):
-        plane.apply(read_manifests(demo.root / "deploy/k8s/samples/demo.yaml"))
-        _wait(demo, plane, "the first release", lambda nodes: _live(nodes, 1))
-    traffic = Traffic(agents, MODEL, _windows(demo))
-    traffic.start()
-    try:
-        with demo.step("swap", "moving the alias to a second release, under load"):
-            _publish(demo, mlflow.url, None)
-            _wait(demo, plane, "the second release", lambda nodes: _live(nodes, 2))
-            time.sleep(2)  # some answers of the new release too
-    finally:
-        counts = traffic.stop()
+        existing_cluster.put(plane, [model], demo.directory)
+        _wait(demo, plane, "the first release", lambda nodes: fleet.live(nodes, NODES, 1))
+    held = held_out(demo.recipe, demo.directory.parent, NODES)
+    with demo.step("replay", "replaying two held-out days through every agent"):
+        _replay(demo, agents, held)
+    counts = _under_load(demo, plane, mlflow.url, agents, held)
     demo.seconds["total"] = round(time.monotonic() - started, 1)
-    urls = {"mlflow": mlflow.url, "kubeconfig": str(plane.kubeconfig), **agents}
-    return _summary(demo, plane, variants, counts, urls)
+    urls = {"mlflow": mlflow.url, "operator metrics": f"{operator}/metrics", "gateway": gateway}
+    for node, url in agents.items():
+        urls |= {node: url, f"{node} metrics": f"{url}/metrics"}
+    return _summary(demo, plane, trained, counts, {**urls, "kubeconfig": str(plane.kubeconfig)})
 
 
 def stop(directory: Path) -> list[str]:
-    """End everything that a demo in this folder started; the names of what was ended."""
-    return stop_all(directory)
+    """End everything that a demo in this folder started, and take out of a cluster that was there what it put in."""
+    ended = stop_all(directory)
+    return ended + existing_cluster.remove(directory)
 
 
-def _build_and_train(demo: Demo) -> tuple[Mapping[Binary, Path], list[dict[str, Any]]]:
+def _find_data(demo: Demo) -> None:
+    """Fetch the traces where there are none; failing that the pipeline makes some up, with its banner."""
+    from edgewright_pipelines.data import location
+
+    try:
+        if location.locate(os.environ, demo.root) is not None:
+            return
+    except location.LocationError as error:
+        raise LocalPlatformError(str(error)) from None
+    with demo.step("data", "fetching the Tracebase data, as there is none here"):
+        _edgewright(demo, "data", "fetch", str(demo.root / location.DEFAULT))
+    if location.locate(os.environ, demo.root) is None:
+        demo.say("  the data could not be fetched: going on with made-up traces, and without any score")
+
+
+def _build_and_train(demo: Demo) -> tuple[Mapping[Binary, Path], MlflowServer, dict[str, Any]]:
     """Builds and training overlap: one waits for the network and the linker, the other for arithmetic."""
-    failure: list[LocalPlatformError] = []
-    found: dict[Binary, Path] = {}
+    needed = (Binary.KUBE_APISERVER, Binary.ETCD) if demo.kubeconfig is None else ()
 
-    def build() -> None:
-        try:
-            found.update(binaries.ensure((Binary.KUBE_APISERVER, Binary.ETCD), lambda line: demo.say(f"  {line}")))
-        except LocalPlatformError as error:
-            failure.append(error)
+    def build() -> tuple[Mapping[Binary, Path], MlflowServer]:
+        server = MlflowServer.start(demo.directory / "mlflow")
+        return binaries.ensure(needed, lambda line: demo.say(f"  {line}")), server
 
-    builder = threading.Thread(target=build)
-    with demo.step("train", "building the control plane, training and compressing the model"):
-        builder.start()
-        summary = _edgewright(demo, "train", *_recipe(demo), "--json")
-        builder.join()
-    if failure:
-        raise failure[0]
-    return found, summary["variants"]
+    with (
+        demo.step("train", "starting MLflow, building the control plane, training and compressing the model"),
+        ThreadPoolExecutor(1) as beside,
+    ):
+        building = beside.submit(build)
+        trained = _answer(demo, "train", *_recipe(demo), "--json")
+        built, mlflow = building.result()
+    return built, mlflow, trained
+
+
+def _control_plane(demo: Demo, built: Mapping[Binary, Path]) -> ControlPlane:
+    if demo.kubeconfig is None:
+        return ControlPlane.start(demo.directory / "cluster", built)
+    return existing_cluster.connect(demo.kubeconfig, demo.directory / "cluster")
+
+
+def _install(demo: Demo, plane: ControlPlane, model: Manifest) -> None:
+    command = [sys.executable, "-m", "edgewright_cli.main", "keys", "new", str(demo.keys)]
+    subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
+    files = [file for file in sorted((demo.root / "deploy/k8s/base").glob("*.yaml")) if file.stem != "kustomization"]
+    base = [found for file in files for found in read_manifests(file) if found["kind"] not in PODS]
+    nodes = [_node(name) for name in NODES]
+    existing_cluster.put(plane, read_manifests(demo.root / "deploy/k8s/crd"), demo.directory)
+    existing_cluster.put(plane, [*base, *nodes], demo.directory, ours=[*nodes, model])
+
+
+def _node(name: str) -> Manifest:
+    labels = {names.LABEL_AGENT: "true", "site": "plant-a"}
+    return {"apiVersion": "v1", "kind": "Node", "metadata": {"name": name, "labels": labels}}
+
+
+def _compressed_model(demo: Demo, *, synthetic: bool) -> dict[str, Any]:
+    """The sample; without its bounds on accuracy where the data was made up, because then there is no accuracy."""
+    model = read_manifests(demo.root / "deploy/k8s/samples/demo.yaml")[0]
+    if synthetic:
+        constraints = model["spec"]["selection"]["constraints"]
+        for bound in [name for name in constraints if "MacroF1" in name]:
+            del constraints[bound]
+    return model
+
+
+def _start_parts(demo: Demo, plane: ControlPlane, mlflow_url: str) -> tuple[str, str, dict[str, str]]:
+    """URLs of gateway, operator and each agent."""
+    gateway = platform.start_gateway(plane, demo.directory, mlflow_url, demo.keys)
+    operator = platform.start_operator(plane, demo.directory, mlflow_url, gateway.url, demo.keys)
+    _wait(demo, plane, "EdgeNodes", lambda nodes: set(nodes) >= set(NODES))
+    agents = {node: platform.start_agent(plane, demo.directory, node, gateway.url, demo.keys).url for node in NODES}
+    return gateway.url, operator.url, agents
+
+
+def _replay(demo: Demo, agents: Mapping[str, str], held: HeldOut) -> None:
+    end = int(time.time())
+    for node, url in agents.items():
+        taken = traffic.replay(url, held.days[node], end)
+        demo.say(f"  {node}: {taken:,} readings of {', '.join(day.name for day in held.days[node])}")
+
+
+def _under_load(demo: Demo, plane: ControlPlane, mlflow_url: str, agents: Mapping[str, str], held: HeldOut) -> Counts:
+    """The second release, while every agent is asked all the time."""
+    load = Traffic(agents, fleet.MODEL, held.windows)
+    load.start()
+    try:
+        with demo.step("swap", "moving the alias to a second release, under load"):
+            _publish(demo, mlflow_url, None)
+            _wait(demo, plane, "the second release", lambda nodes: fleet.live(nodes, NODES, 2))
+            time.sleep(2)  # some answers of the new release too
+    finally:
+        counts = load.stop()
+    return counts
 
 
 def _recipe(demo: Demo) -> tuple[str, ...]:
-    recipe = demo.root / "pipelines/recipes/identify.toml"
-    return (str(recipe), "--quick", "--workspace", str(demo.directory.parent))
+    return (str(demo.recipe), "--quick", "--workspace", str(demo.directory.parent))
 
 
 def _publish(demo: Demo, mlflow_url: str, only: tuple[str, ...] | None) -> dict[str, Any]:
     chosen = ("--only", ",".join(only)) if only else ()
     where = ("--mlflow", mlflow_url, "--alias", ALIAS, "--keys", str(demo.keys))
-    return dict(_edgewright(demo, "train", *_recipe(demo), *where, *chosen, "--json")["published"])
+    return dict(_answer(demo, "train", *_recipe(demo), *where, *chosen, "--json")["published"])
 
 
-def _edgewright(demo: Demo, *arguments: str) -> dict[str, Any]:
-    """The last line of an `edgewright` command, which runs as a managed process so that `stop` ends it too."""
-    command = [sys.executable, "-m", "edgewright_cli.main", *arguments]
-    answer = demo.directory / "answer.json"
-    shell = 'out=$1; shift; exec "$@" >"$out"'
-    spec = ProcessSpec("train", ("/bin/sh", "-c", shell, "sh", str(answer), *command), demo.directory)
+def _answer(demo: Demo, *arguments: str) -> dict[str, Any]:
+    """The object in the last line of an `edgewright` command.
+
+    Raises:
+        LocalPlatformError: the command did not print one; quotes what it said.
+    """
+    written, said = _edgewright(demo, *arguments)
+    try:
+        return dict(json.loads(written.splitlines()[-1]))
+    except (IndexError, ValueError):
+        raise LocalPlatformError(f"edgewright {arguments[0]} failed:\n{said}") from None
+
+
+def _edgewright(demo: Demo, *arguments: str) -> tuple[str, str]:
+    """What an `edgewright` command printed, and the end of its log; a managed process, so that `stop` ends it too."""
+    command: Sequence[str] = [sys.executable, "-m", "edgewright_cli.main", *arguments]
+    answer = demo.directory / "answer"
+    spec = ProcessSpec(
+        arguments[0],
+        ("/bin/sh", "-c", 'out=$1; shift; exec "$@" >"$out"', "sh", str(answer), *command),
+        demo.directory,
+        working_directory=demo.root,
+    )
+    spec.log.unlink(missing_ok=True)
     process = ManagedProcess.start(spec)
     seen = 0
-    while process.running:
-        time.sleep(0.5)
+    while True:
+        running = process.running
         lines = spec.log.read_text(errors="replace").splitlines()
         for line in lines[seen:]:
             demo.say(f"  {line}")
         seen = len(lines)
-    process.stop()
-    try:
-        return dict(json.loads(answer.read_text().splitlines()[-1]))
-    except (OSError, IndexError, ValueError):
-        raise LocalPlatformError(f"edgewright {arguments[0]} failed:\n{process.log_tail()}") from None
-
-
-def _install(demo: Demo, plane: ControlPlane) -> None:
-    subprocess.run(
-        [sys.executable, "-m", "edgewright_cli.main", "keys", "new", str(demo.keys)],
-        check=True,
-        stdout=subprocess.DEVNULL,
-    )
-    plane.apply(read_manifests(demo.root / "deploy/k8s/crd"))
-    files = [file for file in sorted((demo.root / "deploy/k8s/base").glob("*.yaml")) if file.stem != "kustomization"]
-    pods = ("Deployment", "DaemonSet")  # run as processes here
-    base = [found for file in files for found in read_manifests(file) if found["kind"] not in pods]
-    plane.apply(base, namespace=names.NAMESPACE)
-    for node in NODES:
-        plane.create_node(node, {names.LABEL_AGENT: "true", "site": "plant-a"})
-
-
-def _edge_nodes(plane: ControlPlane) -> dict[str, dict[str, Any]]:
-    found = plane.api.request("GET", f"/apis/{names.API_VERSION}/{names.EDGE_NODES}")
-    return {item["metadata"]["name"]: item for item in found["items"]}
-
-
-def _model(node: Mapping[str, Any]) -> dict[str, Any]:
-    models = (node.get("status") or {}).get("models") or []
-    return next((dict(model) for model in models if model["name"] == f"default/{MODEL}"), {})
-
-
-def _live(nodes: Mapping[str, Mapping[str, Any]], version: int) -> bool:
-    found = [_model(nodes[name]) for name in NODES if name in nodes]
-    return len(found) == len(NODES) and all(
-        model.get("state") == "Live" and model.get("live", {}).get("version") == version for model in found
-    )
-
-
-def _wait(
-    demo: Demo, plane: ControlPlane, what: str, reached: Callable[[dict[str, dict[str, Any]]], bool]
-) -> None:
-    """Poll the cluster, telling each change, until `reached` or the deadline."""
-    deadline = time.monotonic() + ROLLOUT_SECONDS
-    told: dict[str, str] = {}
-    while True:
-        nodes = _edge_nodes(plane)
-        for name, node in sorted(nodes.items()):
-            model = _model(node)
-            live = model.get("live") or {}
-            line = f"{model.get('state', 'nothing')} {live.get('variant', '')} {model.get('reason', '')}".strip()
-            if told.get(name) != line:
-                told[name] = line
-                demo.say(f"  {name}: {line}")
-        if reached(nodes):
-            return
-        if time.monotonic() > deadline:
-            logs = ", ".join(str(log) for log in sorted(demo.directory.rglob("*.log")))
-            raise LocalPlatformError(f"{what}: not there after {ROLLOUT_SECONDS:.0f} s; the logs are {logs}")
+        if not running:
+            break
         time.sleep(0.5)
+    process.stop()
+    return answer.read_text(errors="replace") if answer.exists() else "", process.log_tail()
 
 
-def _windows(demo: Demo) -> Any:
-    """Held-out test windows, cut as the recipe says."""
-    from edgewright_local.heldout import windows
-
-    return windows(demo.root / "pipelines/recipes/identify.toml", demo.directory.parent)
+def _wait(demo: Demo, plane: ControlPlane, what: str, reached: Callable[[dict[str, dict[str, Any]]], bool]) -> None:
+    fleet.wait(plane, what, reached, demo.say, seconds=ROLLOUT_SECONDS, logs=demo.directory)
 
 
 def _summary(
-    demo: Demo, plane: ControlPlane, variants: list[dict[str, Any]], counts: Counts, urls: Mapping[str, str]
+    demo: Demo, plane: ControlPlane, trained: Mapping[str, Any], counts: Counts, urls: Mapping[str, str]
 ) -> dict[str, Any]:
-    """The object of `--json`; every value was read from the cluster, the files or the answers."""
+    """The object of `--json`."""
     rows = []
-    for name, node in sorted(_edge_nodes(plane).items()):
-        model = _model(node)
-        live = model.get("live") or {}
-        figures = model.get("figures") or {}
-        p95 = figures.get("p95Microseconds")
+    for name, node in sorted(fleet.edge_nodes(plane).items()):
+        model = fleet.model_of(node)
+        served = model.get("live") or {}
+        p95 = (model.get("figures") or {}).get("p95Microseconds")
         rows.append(
             {
                 "name": name,
                 "hardwareClass": ((node.get("status") or {}).get("hardware") or {}).get("class", ""),
-                "release": live.get("version"),
-                "variant": live.get("variant"),
+                "release": served.get("version"),
+                "variant": served.get("variant"),
                 "state": model.get("state"),
                 "p95Milliseconds": p95 / 1000 if p95 else None,
             }
         )
     return {
         "nodes": rows,
-        "variants": variants,
+        "variants": trained["variants"],
+        "synthetic": trained["synthetic"],
         "requests": {"sent": counts.sent, "failed": counts.failed, "lastError": counts.last_error},
         "seconds": demo.seconds,
         "urls": dict(urls),

@@ -41,7 +41,7 @@ def start_gateway(plane: ControlPlane, directory: Path, mlflow_url: str, keys: P
     return _start("gateway", command, directory, _prefixed("EDGEWRIGHT_GATEWAY_", settings), port, "/healthz")
 
 
-def start_operator(plane: ControlPlane, directory: Path, mlflow_url: str, gateway_url: str) -> Part:
+def start_operator(plane: ControlPlane, directory: Path, mlflow_url: str, gateway_url: str, keys: Path) -> Part:
     """The operator, with the rights of its own ServiceAccount."""
     port = free_ports(1)[0]
     token = plane.service_account_token(names.NAMESPACE, "operator", seconds=TOKEN_SECONDS)

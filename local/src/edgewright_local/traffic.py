@@ -1,15 +1,20 @@
-"""Held-out windows sent to every agent while the demo runs: the proof that a swap costs no request."""
+"""Held-out traces and windows sent to every agent while the demo runs: the proof that a swap costs no request."""
 
 import threading
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 import httpx2
 import numpy as np
 import numpy.typing as npt
 
+from edgewright_local.errors import LocalPlatformError
+from edgewright_pipelines.data.traces import Trace
+
 PAUSE_SECONDS = 0.01
+CHUNK = 7_200
+"""Readings of one request: two hours, a third of what a body may hold."""
 
 
 @dataclass(slots=True)
@@ -20,6 +25,25 @@ class Counts:
     failed: int = 0
     versions: dict[str, set[str]] = field(default_factory=dict)
     last_error: str = ""
+
+
+def replay(url: str, days: Sequence[Trace], end: int) -> int:
+    """Push whole days at 1 Hz into an agent as if the last had ended at Unix second `end`; gives the readings taken.
+
+    Raises:
+        LocalPlatformError: the agent refused a reading.
+    """
+    watts = np.concatenate([day.watts for day in days])
+    first, taken = end - len(watts) + 1, 0
+    with httpx2.Client(timeout=60, trust_env=False) as client:
+        for start in range(0, len(watts), CHUNK):
+            part = watts[start : start + CHUNK].tolist()
+            readings = [{"t": first + start + index, "watts": value} for index, value in enumerate(part)]
+            answer = client.post(f"{url}/v1/readings", json={"readings": readings})
+            if not answer.is_success:
+                raise LocalPlatformError(f"{url} took no readings: {answer.status_code} {answer.text[:300]}")
+            taken += int(answer.json()["taken"])
+    return taken
 
 
 class Traffic:

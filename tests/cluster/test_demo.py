@@ -1,0 +1,130 @@
+"""`make demo` as a script runs it, on a small recipe and made-up traces in Tracebase's own form."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import httpx2
+import pytest
+
+from edgewright_local.binaries import Binary
+from edgewright_local.processes import still_running
+from edgewright_pipelines.data import synthetic
+
+ROOT = Path(__file__).parents[2]
+RECIPE = """
+name = "nilm-identify"
+[data]
+min_days = 6
+[window]
+seconds = 256
+hop_seconds = 256
+[network]
+channels = [16, 16]
+kernels = [1, 3]
+hidden = 16
+bin_seconds = 16
+[training]
+steps = 60
+batch = 8
+[compression]
+pruning = [{importance = "l2", scope = "local", ratio = 0.5}]
+finetune_steps = 20
+[release]
+golden_windows = 8
+"""
+
+
+@pytest.fixture(scope="module")
+def traces(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("traces")
+    for trace in synthetic.generate(seed=3, devices=2, days=4):
+        _, appliance, day = trace.name.split("/")
+        device, date = day.rsplit("_", 1)
+        year, month, number = date.split("-")
+        file = folder / "complete" / appliance / f"dev_{device}_{year}.{month}.{number}.csv"
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_text(
+            "\n".join(
+                f"{number}/{month}/{year} {second // 3600:02}:{second // 60 % 60:02}:{second % 60:02};{watts};{watts}"
+                for second, watts in enumerate(trace.watts.tolist())
+            )
+        )
+    return folder
+
+
+def _demo(workspace: Path, traces: Path, *arguments: str) -> subprocess.Popen[str]:
+    recipe = workspace / "tiny.toml"
+    recipe.write_text(RECIPE)
+    command = [sys.executable, "-m", "edgewright_cli.main", "demo", "--recipe", str(recipe)]
+    return subprocess.Popen(
+        [*command, "--workspace", str(workspace), *arguments],
+        cwd=ROOT,
+        env={**os.environ, "TRACEBASE_DIR": str(traces)},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+
+
+@pytest.mark.timeout(400)
+def test_the_demo_rolls_out_and_swaps_without_a_failed_request_and_leaves_nothing(
+    tmp_path: Path, traces: Path, binaries: dict[Binary, Path]
+) -> None:
+    running = _demo(tmp_path, traces, "--json")  # without --exit: as a person runs it, who looks and presses Ctrl-C
+    try:
+        assert running.stdout is not None
+        while not (line := running.stdout.readline()).startswith("{"):
+            assert line or running.poll() is None, running.stderr.read() if running.stderr else ""
+        summary = json.loads(line)
+        pages = [summary["urls"][name] for name in ("edge-1", "edge-2", "edge-3")]
+        assert all("<html" in httpx2.get(page).text for page in pages)
+        assert all("edgewright_inference_seconds" in httpx2.get(f"{page}/metrics").text for page in pages)
+        assert httpx2.get(summary["urls"]["mlflow"]).status_code == 200
+        running.send_signal(signal.SIGINT)
+        running.communicate(timeout=60)
+    finally:
+        running.kill()
+        running.communicate()
+    assert running.returncode == 0
+    assert [node["state"] for node in summary["nodes"]] == ["Live"] * 3
+    assert {node["release"] for node in summary["nodes"]} == {2}
+    made = {row["name"]: row for row in summary["variants"]}
+    assert all(node["variant"] in made and node["hardwareClass"] for node in summary["nodes"])
+    assert all(node["p95Milliseconds"] > 0 for node in summary["nodes"])
+    assert all(0 <= row["macroF1"] <= 1 for row in made.values())
+    assert summary["requests"]["sent"] > 100
+    assert summary["requests"]["failed"] == 0, summary["requests"]["lastError"]
+    assert still_running(tmp_path) == []
+    assert not any(_listens(page) for page in pages)
+
+
+def test_a_demo_whose_starter_was_killed_is_ended_by_stop(
+    tmp_path: Path, traces: Path, binaries: dict[Binary, Path]
+) -> None:
+    running = _demo(tmp_path, traces)
+    try:
+        deadline = time.monotonic() + 60
+        while not still_running(tmp_path / "demo"):
+            assert time.monotonic() < deadline
+            time.sleep(0.2)
+    finally:
+        running.kill()
+        running.communicate()
+    assert still_running(tmp_path / "demo")
+    ending = _demo(tmp_path, traces, "--stop")
+    said, _ = ending.communicate(timeout=60)
+    assert said.startswith("ended ")
+    assert still_running(tmp_path / "demo") == []
+
+
+def _listens(page: str) -> bool:
+    try:
+        httpx2.get(page, timeout=2)
+    except httpx2.HTTPError:
+        return False
+    return True

@@ -108,6 +108,11 @@ def test_windows(recipe: Recipe, traces: Sequence[Trace]) -> WindowSet:
     return _windows(recipe, split, split.test)
 
 
+def test_traces(recipe: Recipe, traces: Sequence[Trace]) -> Sequence[Trace]:
+    """The whole days that those windows are cut from."""
+    return _split(recipe, traces).test
+
+
 def _split(recipe: Recipe, traces: Sequence[Trace]) -> Split:
     chosen = of_subsets(traces, recipe.data.subsets)
     window, hop = recipe.window.seconds, recipe.window.seconds

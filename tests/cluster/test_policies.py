@@ -5,17 +5,15 @@ from __future__ import annotations
 import secrets
 from collections.abc import Iterator
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import httpx2
 import pytest
 
 from edgewright_contract import names
-from edgewright_local.cluster_api import ClusterApi, read_manifests
+from edgewright_local.cluster_api import ClusterApi
 from edgewright_local.control_plane import ControlPlane
 
-_BASE = Path(__file__).parents[2] / "deploy" / "k8s" / "base"
 _NODES = f"/apis/{names.API_VERSION}/edgenodes"
 _LEASES = f"/apis/coordination.k8s.io/v1/namespaces/{names.NAMESPACE}/leases"
 _MERGE = {"Content-Type": "application/merge-patch+json"}
@@ -131,9 +129,3 @@ def test_it_creates_deletes_and_relabels_no_lease(fleet: Fleet) -> None:
     _refused(fleet.agent.client.delete(f"{_LEASES}/{fleet.mine}"), "DELETE is refused")
     body = {"metadata": {"labels": {"a": "b"}}}
     _refused(_patch(fleet.agent, f"{_LEASES}/{fleet.mine}", body), "only the spec of its Lease")
-
-
-def test_the_whole_base_is_accepted(control_plane: ControlPlane, fleet: Fleet) -> None:
-    files = [path for path in sorted(_BASE.glob("*.yaml")) if path.name != "kustomization.yaml"]
-    stored = control_plane.apply(document for path in files for document in read_manifests(path))
-    assert {document["kind"] for document in stored} >= {"DaemonSet", "Deployment", "NetworkPolicy", "Service"}

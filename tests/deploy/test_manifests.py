@@ -76,7 +76,9 @@ def test_the_sample_is_valid(file: Path) -> None:
 def test_kustomization_names_every_file() -> None:
     listed = set(yaml.safe_load((_BASE / "kustomization.yaml").read_text())["resources"])
     assert {path.name for path in _BASE.glob("*.yaml")} - {"kustomization.yaml"} == {n for n in listed if "/" not in n}
-    assert all((_BASE / name).is_file() for name in listed)
+    assert {name for name in listed if "/" in name} == {"../crd"}
+    definitions = yaml.safe_load((_DEPLOY / "k8s" / "crd" / "kustomization.yml").read_text())["resources"]
+    assert set(definitions) == {path.name for path in (_DEPLOY / "k8s" / "crd").glob("*.yaml")}
 
 
 def test_every_container_is_confined() -> None:

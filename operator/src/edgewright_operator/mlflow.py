@@ -1,7 +1,8 @@
 """Where operator and gateway read the MLflow registry: plain REST, bounded, without importing MLflow."""
 
+import json
 import re
-from collections.abc import Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -13,6 +14,7 @@ _SCHEME: Final = "mlflow-artifacts:/"
 _MAX_JSON: Final = 4 * 1024 * 1024
 _MAX_REDIRECTS: Final = 3
 _MAX_PAGES: Final = 50
+_MISSING: Final = ("RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE")
 _SAFE_PATH = re.compile(r"[A-Za-z0-9._-]+(/[A-Za-z0-9._-]+)*")
 
 
@@ -108,10 +110,11 @@ class MlflowRegistry:
         """The path below the artifact root where the version's files lie.
 
         Raises:
-            VersionNotFound, Unavailable
+            ModelNotFound, VersionNotFound, Unavailable
         """
         body = await self._json(f"{_API}/model-versions/get-download-uri", name=model, version=str(version))
         if body is None:
+            await self._require_model(model)
             raise VersionNotFound(f"registered model {model} has no version {version}")
         uri = body.get("artifact_uri")
         path = uri.removeprefix(_SCHEME).strip("/") if isinstance(uri, str) and uri.startswith(_SCHEME) else ""
@@ -120,17 +123,28 @@ class MlflowRegistry:
         return path
 
     async def download(self, path: str, limit: int) -> bytes:
-        """A file below the artifact root, of at most `limit` bytes; redirects stay on the same host.
+        """A small file below the artifact root, of at most `limit` bytes.
 
         Raises:
-            ArtifactNotFound, ArtifactTooLarge, Unavailable
+            as download_into
+        """
+        found = bytearray()
+
+        async def keep(data: bytes) -> None:
+            found.extend(data)
+
+        await self.download_into(path, limit, keep)
+        return bytes(found)
+
+    async def download_into(self, path: str, limit: int, keep: Callable[[bytes], Awaitable[None]]) -> None:
+        """Give a file below the artifact root to `keep`, piece by piece; redirects stay on the same host.
+
+        Raises:
+            ArtifactNotFound, ArtifactTooLarge (more than `limit` bytes), Unavailable
         """
         if not _plain(path):
             raise ArtifactNotFound(f"{path!r} is no plain path")
-        return await self._fetch(f"{self._url}{_ARTIFACTS}/{path}", path, limit)
-
-    async def _fetch(self, url: str, path: str, limit: int) -> bytes:
-        target, first = httpx2.URL(url), httpx2.URL(url)
+        target = first = httpx2.URL(f"{self._url}{_ARTIFACTS}/{path}")
         try:
             for _ in range(_MAX_REDIRECTS + 1):
                 async with self._client.stream("GET", target, follow_redirects=False) as answer:
@@ -140,8 +154,9 @@ class MlflowRegistry:
                     if answer.status_code == httpx2.codes.NOT_FOUND:
                         raise ArtifactNotFound(f"MLflow holds no {path}")
                     answer.raise_for_status()
-                    return await _bounded(answer, path, limit)
-        except httpx2.HTTPError as error:
+                    await _bounded(answer, path, limit, keep)
+                    return
+        except (httpx2.HTTPError, httpx2.InvalidURL) as error:
             raise Unavailable(f"MLflow at {self._url}: {path}: {error or type(error).__name__}") from error
         raise Unavailable(f"MLflow at {self._url}: {path}: more than {_MAX_REDIRECTS} redirects")
 
@@ -151,28 +166,36 @@ class MlflowRegistry:
 
     async def _json(self, path: str, **query: str) -> dict[str, Any] | None:
         """The answer, or None where MLflow says that the thing does not exist."""
+        found = bytearray()
+
+        async def keep(data: bytes) -> None:
+            found.extend(data)
+
         try:
-            answer = await self._client.get(f"{self._url}{path}", params=query, follow_redirects=False)
-            if len(answer.content) > _MAX_JSON:
-                raise Unavailable(f"MLflow at {self._url}: {path}: an answer of {len(answer.content)} bytes")
-            body = answer.json()
-        except (httpx2.HTTPError, ValueError) as error:
+            target = f"{self._url}{path}"
+            async with self._client.stream("GET", target, params=query, follow_redirects=False) as answer:
+                await _bounded(answer, path, _MAX_JSON, keep)
+            body = json.loads(found)
+        except (httpx2.HTTPError, httpx2.InvalidURL, ValueError, RecursionError, ArtifactTooLarge) as error:
             raise Unavailable(f"MLflow at {self._url}: {path}: {error or type(error).__name__}") from error
-        if answer.is_success and isinstance(body, dict):
+        if not isinstance(body, dict):
+            raise Unavailable(f"MLflow at {self._url}: {path}: no JSON object")
+        if answer.is_success:
             return body
-        # a missing alias is a 400 in MLflow, everything else that is missing a 404
-        if answer.status_code in (httpx2.codes.NOT_FOUND, httpx2.codes.BAD_REQUEST):
+        # a missing alias is a 400 with INVALID_PARAMETER_VALUE in MLflow, everything else that is missing a 404
+        if body.get("error_code") in _MISSING:
             return None
-        raise Unavailable(f"MLflow at {self._url}: {path}: status {answer.status_code}")
+        told = str(body.get("message") or body.get("error_code") or "")[:256]
+        raise Unavailable(f"MLflow at {self._url}: {path}: status {answer.status_code} {told}".strip())
 
 
-async def _bounded(answer: httpx2.Response, path: str, limit: int) -> bytes:
-    parts = bytearray()
+async def _bounded(answer: httpx2.Response, path: str, limit: int, keep: Callable[[bytes], Awaitable[None]]) -> None:
+    size = 0
     async for part in answer.aiter_bytes():
-        parts += part
-        if len(parts) > limit:
+        size += len(part)
+        if size > limit:
             raise ArtifactTooLarge(f"{path} has more than {limit} bytes")
-    return bytes(parts)
+        await keep(part)
 
 
 def _same_host(first: httpx2.URL, target: httpx2.URL) -> httpx2.URL:

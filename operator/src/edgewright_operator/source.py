@@ -44,9 +44,15 @@ class Gateway:
             return SourceProblem(Reason.GATEWAY_UNAVAILABLE, "the model gateway did not answer with an object"), None
         if answer.status_code == 200:
             return _verified(found, model, version, manifest)
-        message = str(found.get("message") or found.get("detail") or answer.status_code)
-        reasons = {409: Reason.RELEASE_CHANGED, 422: Reason.RELEASE_REFUSED}
-        return SourceProblem(reasons.get(answer.status_code, Reason.GATEWAY_UNAVAILABLE), message), None
+        message = str(found.get("message") or f"the model gateway answered {answer.status_code}")[:1024]
+        return SourceProblem(_reason(answer.status_code, found.get("reason")), message), None
+
+
+def _reason(status: int, told: object) -> Reason:
+    """What the gateway refuses about the release, or says of MLflow; everything else is its own trouble."""
+    reasons = {409: Reason.RELEASE_CHANGED, 422: Reason.RELEASE_REFUSED}
+    passed = {reason.value: reason for reason in (*_REASONS.values(), Reason.SOURCE_UNAVAILABLE)}
+    return reasons.get(status) or passed.get(str(told), Reason.GATEWAY_UNAVAILABLE)
 
 
 def _verified(

@@ -1,22 +1,29 @@
 """Who asks: a token is reviewed by the API server, and a node may have only what its own EdgeNode names."""
 
+import fnmatch
 import hashlib
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Final, TypeVar
 
 import httpx2
 from pydantic import ValidationError
 
 from edgewright_contract import names
-from edgewright_contract.edgenode import EdgeNodeSpec
-from edgewright_contract.release import Release
-from edgewright_operator.gateway.intake import Intake
+from edgewright_contract.edgenode import AssignedModel, EdgeNodeSpec
+from edgewright_operator import mlflow
+from edgewright_operator.gateway.intake import Intake, ReleaseRefused, Taken
 
-REVIEW_SECONDS = 10.0
+REVIEW_SECONDS: Final = 10.0
 """A token of a deleted Node must not live on here longer than in the API server's own cache."""
-MAX_CACHED = 4096
+REFUSED_SECONDS: Final = 5.0
+"""A refused token is not asked about again so soon: a broken node must not load the API server."""
+NODE_SECONDS: Final = 2.0
+"""An EdgeNode that names the digest is believed so long; one that does not is read again at once."""
+MAX_CACHED: Final = 4096
+_Key = TypeVar("_Key")
+_Value = TypeVar("_Value")
 
 
 class Unauthenticated(Exception):
@@ -41,11 +48,17 @@ class Caller:
 
 @dataclass(slots=True)
 class Access:
-    """Reviews tokens against the API server that `client` reaches."""
+    """Reviews tokens against the API server that `client` reaches.
+
+    accounts: shell patterns of the users that are nodes: a claim of a node is believed only from them.
+    """
 
     client: httpx2.AsyncClient
+    operator: str
+    accounts: Sequence[str]
     clock: Callable[[], float] = time.monotonic
-    reviewed: dict[bytes, tuple[float, Caller]] = field(default_factory=dict)
+    reviewed: dict[bytes, tuple[float, Caller | None]] = field(default_factory=dict)
+    specs: dict[str, tuple[float, EdgeNodeSpec]] = field(default_factory=dict)
 
     async def caller(self, authorization: str) -> Caller:
         """Whom the Authorization header stands for.
@@ -54,78 +67,133 @@ class Access:
             Unauthenticated, ApiUnavailable
         """
         scheme, _, token = authorization.partition(" ")
-        if scheme.lower() != "bearer" or not token:
+        if scheme.lower() != "bearer" or not token.strip():
             raise Unauthenticated(f"a bearer token of audience {names.GATEWAY_AUDIENCE} is needed")
-        key = hashlib.sha256(token.encode()).digest()
-        known = self.reviewed.get(key)
-        if known is not None and self.clock() < known[0]:
-            return known[1]
-        found = await self._review(token)
-        if len(self.reviewed) >= MAX_CACHED:
-            self.reviewed.clear()
-        self.reviewed[key] = (self.clock() + REVIEW_SECONDS, found)
+        key = hashlib.sha256(token.strip().encode()).digest()
+        until, found = self.reviewed.get(key, (0.0, None))
+        if self.clock() >= until:
+            found = await self._review(token.strip())
+            until = self.clock() + (REVIEW_SECONDS if found else REFUSED_SECONDS)
+            _keep(self.reviewed, key, (until, found))
+        if found is None:
+            raise Unauthenticated(f"the token is not valid for audience {names.GATEWAY_AUDIENCE}")
         return found
 
-    async def _review(self, token: str) -> Caller:
+    async def _review(self, token: str) -> Caller | None:
         body = {
             "apiVersion": "authentication.k8s.io/v1",
             "kind": "TokenReview",
             "spec": {"token": token, "audiences": [names.GATEWAY_AUDIENCE]},
         }
-        status = (await self._send("POST", "/apis/authentication.k8s.io/v1/tokenreviews", body)).get("status") or {}
+        answer = await self._send("POST", "/apis/authentication.k8s.io/v1/tokenreviews", body)
+        status = (answer or {}).get("status") or {}
         if not status.get("authenticated") or names.GATEWAY_AUDIENCE not in (status.get("audiences") or []):
-            raise Unauthenticated(f"the token is not valid for audience {names.GATEWAY_AUDIENCE}")
+            return None
         user = status.get("user") or {}
         nodes = (user.get("extra") or {}).get(names.EXTRA_NODE_NAME) or []
         return Caller(str(user.get("username", "")), str(nodes[0]) if nodes else None)
 
-    async def require(self, caller: Caller, digest: str, intake: Intake) -> None:
-        """Let a node have what its EdgeNode names: the manifest, its small files, and the named variants.
+    def require_operator(self, caller: Caller) -> None:
+        """Only the operator asks for releases.
+
+        Raises:
+            Forbidden
+        """
+        if caller.username != self.operator:
+            raise Forbidden(f"{caller.username} may not ask for releases: only {self.operator} does")
+
+    def require_part(self, caller: Caller) -> None:
+        """The operator, or a node's agent.
+
+        Raises:
+            Forbidden
+        """
+        if caller.username != self.operator:
+            self._node(caller)
+
+    def _node(self, caller: Caller) -> str:
+        if not any(fnmatch.fnmatchcase(caller.username, pattern) for pattern in self.accounts):
+            raise Forbidden(f"{caller.username} is no agent: accepted are {', '.join(self.accounts)}")
+        if caller.node is None:
+            raise Forbidden(f"the token of {caller.username} is not bound to a Node")
+        return caller.node
+
+    async def require(self, caller: Caller, digest: str, intake: Intake) -> Taken | None:
+        """The release that the file belongs to (None: it is trust.json), if the node's EdgeNode names it.
+
+        Named are trust.json, the manifests, their small files, and the variants that stand there by name.
 
         Raises:
             Forbidden: no node token, no such EdgeNode, or not named there.
-            ApiUnavailable
+            ApiUnavailable, and what Intake.known raises
         """
-        if caller.node is None:
-            raise Forbidden("a token that is bound to a Node is needed for files")
-        found = await self._send("GET", f"/apis/{names.API_VERSION}/{names.EDGE_NODES}/{caller.node}")
-        try:
-            spec = EdgeNodeSpec.model_validate(found.get("spec") or {})
-        except ValidationError:
-            raise Forbidden(f"EdgeNode {caller.node} cannot be read") from None
-        if digest not in named(spec, intake):
-            raise Forbidden(f"EdgeNode {caller.node} does not name {digest}")
+        node = self._node(caller)
+        until, spec = self.specs.get(node, (0.0, EdgeNodeSpec()))
+        if self.clock() < until and (found := await _grant(spec, digest, intake))[0]:
+            return found[1]
+        spec = await self._spec(node)
+        _keep(self.specs, node, (self.clock() + NODE_SECONDS, spec))
+        named, taken = await _grant(spec, digest, intake)
+        if not named:
+            raise Forbidden(f"EdgeNode {node} does not name {digest}")
+        return taken
 
-    async def _send(self, method: str, path: str, body: object = None) -> dict[str, Any]:
+    async def _spec(self, node: str) -> EdgeNodeSpec:
+        found = await self._send("GET", f"/apis/{names.API_VERSION}/{names.EDGE_NODES}/{node}")
+        if found is None:
+            raise Forbidden(f"there is no EdgeNode {node}")
+        try:
+            return EdgeNodeSpec.model_validate(found.get("spec") or {})
+        except ValidationError:
+            raise Forbidden(f"EdgeNode {node} cannot be read") from None
+
+    async def _send(self, method: str, path: str, body: object = None) -> dict[str, Any] | None:
         try:
             answer = await self.client.request(method, path, json=body)
-        except httpx2.HTTPError as error:
+            if answer.status_code == 404:
+                return None
+            if answer.status_code >= 400:
+                raise ApiUnavailable(f"the API server answered {answer.status_code}")
+            return dict(answer.json())
+        except (httpx2.HTTPError, ValueError, OSError) as error:
             raise ApiUnavailable(f"the API server cannot be asked: {type(error).__name__}") from None
-        if answer.status_code == 404:
-            raise Forbidden("there is no EdgeNode for this token's node")
-        if answer.status_code >= 400:
-            raise ApiUnavailable(f"the API server answered {answer.status_code}")
-        return dict(answer.json())
 
 
-def named(spec: EdgeNodeSpec, intake: Intake) -> set[str]:
-    """Every digest that an EdgeNode's spec stands for."""
-    digests = {spec.trust} if spec.trust else set()
+async def _grant(spec: EdgeNodeSpec, digest: str, intake: Intake) -> tuple[bool, Taken | None]:
+    """Whether the spec names the digest, and the release that it is of. One broken release does not hide another."""
+    if digest == spec.trust:
+        await intake.trusted(strict=False)  # brings it into the cache
+        return True, None
+    problem: Exception | None = None
     for model in spec.models:
-        if model.live is not None:
-            digests |= _of(intake, model.live.manifest, {model.live.variant})
-        if model.benchmark is not None:
-            digests |= _of(intake, model.benchmark.manifest, set(model.benchmark.variants))
-    return digests
+        for manifest, variants in _wished(model):
+            try:
+                taken = await intake.known(model.registered_model, manifest)
+            except ReleaseRefused as error:
+                problem = Forbidden(f"release {manifest} is refused: {error}")
+            except (mlflow.MlflowError, OSError) as error:
+                problem = error
+            else:
+                if digest in _digests(taken, variants):
+                    return True, taken
+    if problem is not None:
+        raise problem
+    return False, None
 
 
-def _of(intake: Intake, manifest: str, variants: set[str]) -> set[str]:
-    taken = intake.taken.get(manifest)
-    if taken is None:
-        return {manifest}
+def _wished(model: AssignedModel) -> list[tuple[str, set[str]]]:
+    found = [(model.live.manifest, {model.live.variant})] if model.live else []
+    return found + ([(model.benchmark.manifest, set(model.benchmark.variants))] if model.benchmark else [])
+
+
+def _digests(taken: Taken, variants: set[str]) -> set[str]:
     small = {digest for path, digest in taken.manifest.files.items() if "/" not in path}
-    return {manifest} | small | _files(taken.release, variants)
+    return {taken.manifest.digest} | small | {one.digest for one in taken.release.variants if one.name in variants}
 
 
-def _files(release: Release, variants: set[str]) -> set[str]:
-    return {variant.digest for variant in release.variants if variant.name in variants}
+def _keep(cache: dict[_Key, _Value], key: _Key, value: _Value) -> None:
+    """The oldest goes first, so that a flood of bad tokens costs memory of one size."""
+    cache.pop(key, None)
+    while len(cache) >= MAX_CACHED:
+        cache.pop(next(iter(cache)))
+    cache[key] = value

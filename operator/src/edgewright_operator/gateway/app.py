@@ -1,29 +1,34 @@
-"""The gateway's routes: releases for the operator, blobs for the nodes, always with a token."""
+"""The gateway's routes: releases for the operator, files for the nodes, always with a token; refusals are sentences."""
 
-import re
-from collections.abc import Awaitable, Callable
-from typing import Annotated
+import asyncio
+from typing import Annotated, Final
 
-from fastapi import FastAPI, Header, Request, Response
-from fastapi.responses import JSONResponse
-from pydantic import BaseModel, ConfigDict, Field
+from fastapi import FastAPI, Request, Response
+from fastapi.exceptions import RequestValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from pydantic.alias_generators import to_camel
+from starlette.exceptions import HTTPException
 
-from edgewright_contract.digests import Digest
+from edgewright_contract.digests import Digest, is_digest
 from edgewright_operator import mlflow
-from edgewright_operator.gateway import access, intake
+from edgewright_operator.gateway import access, answers, intake
+from edgewright_operator.gateway.metrics import Counted, Metrics
+from edgewright_operator.gateway.trusted import TrustRefused
 
-_RANGE = re.compile(r"bytes=(\d*)-(\d*)")
-_STATUS: dict[type[Exception], tuple[int, str]] = {
+MAX_BODY: Final = 4096
+_STATUS: Final[dict[type[Exception], tuple[int, str]]] = {
     access.Unauthenticated: (401, "Unauthenticated"),
     access.Forbidden: (403, "Forbidden"),
     access.ApiUnavailable: (503, "ApiUnavailable"),
     intake.ReleaseChanged: (409, "ReleaseChanged"),
     intake.ReleaseRefused: (422, "ReleaseRefused"),
+    TrustRefused: (422, "TrustRefused"),
+    mlflow.ModelNotFound: (404, "ModelNotFound"),
     mlflow.VersionNotFound: (404, "VersionNotFound"),
     mlflow.ArtifactNotFound: (422, "ReleaseRefused"),
     mlflow.ArtifactTooLarge: (422, "ReleaseRefused"),
     mlflow.Unavailable: (503, "SourceUnavailable"),
+    OSError: (503, "StorageError"),
 }
 
 
@@ -37,65 +42,98 @@ class Wanted(BaseModel):
     manifest: Digest
 
 
-def create(taking: intake.Intake, guard: access.Access, operator: str) -> FastAPI:
+def create(taking: intake.Intake, guard: access.Access) -> FastAPI:
     """The application; everything with an effect is passed in."""
-    app = FastAPI(title="Edgewright model gateway", docs_url=None, redoc_url=None)
-
-    @app.middleware("http")
-    async def sentences(request: Request, following: Callable[[Request], Awaitable[Response]]) -> Response:
-        try:
-            return await following(request)
-        except tuple(_STATUS) as error:
-            status, reason = _STATUS[type(error)]
-            headers = {"Retry-After": "5"} if status == 503 else {}
-            return JSONResponse({"reason": reason, "message": str(error)}, status, headers)
+    app = FastAPI(title="Edgewright model gateway", docs_url=None, redoc_url=None, openapi_url=None)
+    metrics = Metrics()
+    app.add_middleware(Counted, metrics=metrics)
+    _refusals(app)
+    _files(app, taking, guard)
 
     @app.get("/healthz")
     async def healthz() -> dict[str, bool]:
         return {"ok": True}
 
+    @app.get("/metrics")
+    async def exposition() -> Response:
+        metrics.releases.set(len(taking.taken))
+        return Response(metrics.text(), media_type="text/plain; version=0.0.4")
+
     @app.post("/releases")
-    async def releases(wanted: Wanted, authorization: Annotated[str, Header()] = "") -> dict[str, object]:
-        caller = await guard.caller(authorization)
-        if caller.username != operator:
-            raise access.Forbidden(f"{caller.username} may not ask for releases: only {operator} does")
+    async def releases(request: Request) -> dict[str, object]:
+        guard.require_operator(await _caller(guard, request))
+        wanted = await _wanted(request)
         taken = await taking.take(wanted.registered_model, wanted.version, wanted.manifest)
+        opened = await taking.trusted(strict=True)
+        metrics.trust.set(opened.trust.sequence)
         return {
             "manifest": taken.manifest.digest,
             "release": taken.release.model_dump(by_alias=True, mode="json"),
-            "trust": taking.trusted().digest,
+            "trust": opened.digest,
         }
-
-    @app.get("/blobs/sha256/{digits}")
-    async def blobs(
-        digits: str,
-        authorization: Annotated[str, Header()] = "",
-        range_: Annotated[str, Header(alias="range")] = "",
-    ) -> Response:
-        caller = await guard.caller(authorization)
-        digest = f"sha256:{digits}"
-        await guard.require(caller, digest, taking)
-        data = taking.blobs.get(digest)
-        if data is None:
-            raise mlflow.Unavailable(f"{digest} is not in the cache: the operator asks for it within its poll")
-        return ranged(data, digest, range_)
 
     return app
 
 
-def ranged(data: bytes, digest: str, wanted: str) -> Response:
-    """The whole file, or the one range that was asked for (RFC 9110); the digest is a strong ETag."""
-    headers = {
-        "ETag": f'"{digest}"',
-        "Accept-Ranges": "bytes",
-        "Cache-Control": "private, max-age=31536000, immutable",
-    }
-    match = _RANGE.fullmatch(wanted)
-    if match is None or match[1] == match[2] == "":
-        return Response(data, 200, headers, "application/octet-stream")
-    start = int(match[1]) if match[1] else max(0, len(data) - int(match[2]))
-    end = min(int(match[2]), len(data) - 1) if match[1] and match[2] else len(data) - 1
-    if start > end:
-        return Response(b"", 416, headers | {"Content-Range": f"bytes */{len(data)}"})
-    part = headers | {"Content-Range": f"bytes {start}-{end}/{len(data)}"}
-    return Response(data[start : end + 1], 206, part, "application/octet-stream")
+def _files(app: FastAPI, taking: intake.Intake, guard: access.Access) -> None:
+    @app.api_route("/blobs/sha256/{digits}", methods=["GET", "HEAD"])
+    async def blobs(digits: str, request: Request) -> Response:
+        caller = await _caller(guard, request)
+        digest = f"sha256:{digits}"
+        if not is_digest(digest):
+            raise HTTPException(404, "a file is named by the 64 hex digits of its SHA-256")
+        await guard.require(caller, digest, taking)
+        file = await asyncio.to_thread(taking.blobs.find, digest)
+        if file is None:
+            raise HTTPException(404, f"{digest} is not here: trust.json has changed since, look at the EdgeNode again")
+        return answers.file_answer(request, file, digest, answers.IMMUTABLE)
+
+    @app.api_route("/trust", methods=["GET", "HEAD"])
+    async def trust(request: Request) -> Response:
+        guard.require_part(await _caller(guard, request))
+        opened = await taking.trusted(strict=False)
+        file = await asyncio.to_thread(taking.blobs.find, opened.digest)
+        if file is None:
+            raise mlflow.Unavailable("trust.json vanished from the cache: ask again")
+        return answers.file_answer(request, file, opened.digest, answers.REVALIDATE)
+
+
+async def _caller(guard: access.Access, request: Request) -> access.Caller:
+    return await guard.caller(request.headers.get("authorization", ""))
+
+
+async def _wanted(request: Request) -> Wanted:
+    """The body, read only after the token was accepted, and no more of it than the question can have."""
+    body = bytearray()
+    async for part in request.stream():
+        body += part
+        if len(body) > MAX_BODY:
+            raise HTTPException(413, f"the question has more than {MAX_BODY} bytes")
+    try:
+        return Wanted.model_validate_json(bytes(body))
+    except ValidationError as error:
+        first = error.errors()[0]
+        place = ".".join(map(str, first["loc"])) or "body"
+        raise HTTPException(422, f"{place}: {first['msg']}") from None
+
+
+def _refusals(app: FastAPI) -> None:
+    reasons = {404: "NotFound", 405: "MethodNotAllowed", 413: "TooLarge", 422: "BadRequest"}
+
+    @app.exception_handler(HTTPException)
+    async def spoken(request: Request, error: HTTPException) -> Response:
+        return answers.sentence(
+            error.status_code, reasons.get(error.status_code, "Refused"), str(error.detail), error.headers
+        )
+
+    @app.exception_handler(RequestValidationError)
+    async def invalid(request: Request, error: RequestValidationError) -> Response:
+        return answers.sentence(422, "BadRequest", str(error.errors()[0]["msg"]))
+
+    async def refused(request: Request, error: Exception) -> Response:
+        status, reason = next(found for kind, found in _STATUS.items() if isinstance(error, kind))
+        headers = {503: {"Retry-After": "5"}, 401: {"WWW-Authenticate": "Bearer"}}.get(status, {})
+        return answers.sentence(status, reason, str(error), headers)
+
+    for kind in _STATUS:
+        app.add_exception_handler(kind, refused)

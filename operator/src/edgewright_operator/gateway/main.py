@@ -6,11 +6,12 @@ import sys
 
 import httpx2
 import uvicorn
+from cryptography.hazmat.primitives.asymmetric import ec
 from pydantic import ValidationError
 
-from edgewright_contract import keys
+from edgewright_contract import keys, names
 from edgewright_operator.connection import ConnectionProblem, connect
-from edgewright_operator.gateway import access, app, blobs, intake
+from edgewright_operator.gateway import access, app, blobs, index, intake, trusted
 from edgewright_operator.gateway.settings import Settings
 from edgewright_operator.mlflow import MlflowRegistry
 
@@ -27,7 +28,9 @@ def main() -> None:
     try:
         asyncio.run(serve(Settings()))
     except ValidationError as error:
-        problems = "; ".join(f"EDGEWRIGHT_GATEWAY_{str(e['loc'][0]).upper()}: {e['msg']}" for e in error.errors())
+        problems = "; ".join(
+            f"EDGEWRIGHT_GATEWAY_{'_'.join(map(str, e['loc'])).upper()}: {e['msg']}" for e in error.errors()
+        )
         sys.exit(f"edgewright-gateway: {problems}")
     except (ConnectionProblem, keys.KeyFormatError, OSError) as error:
         sys.exit(f"edgewright-gateway: {error}")
@@ -37,19 +40,30 @@ async def serve(settings: Settings) -> None:
     """Serve until SIGTERM."""
     root = keys.load_public(settings.root_key_file.read_bytes())
     async with connect(settings.kubeconfig) as api, httpx2.AsyncClient(timeout=60, trust_env=False) as plain:
-        registry = MlflowRegistry(settings.mlflow_url, plain)
-        taking = intake.Intake(registry, blobs.Blobs(settings.cache), settings.trust_file, root)
-        application = app.create(taking, access.Access(api), settings.operator_account)
-        config = uvicorn.Config(
-            application,
-            settings.host,
-            settings.port,
-            ssl_certfile=settings.tls_certificate_file,
-            ssl_keyfile=settings.tls_key_file,
-            access_log=False,
-            log_level="warning",
-        )
-        await uvicorn.Server(config).serve()
+        await uvicorn.Server(_config(settings, api, MlflowRegistry(settings.mlflow_url, plain), root)).serve()
+
+
+def _config(
+    settings: Settings, api: httpx2.AsyncClient, registry: MlflowRegistry, root: ec.EllipticCurvePublicKey
+) -> uvicorn.Config:
+    kept = blobs.Blobs(settings.cache / "blobs")
+    held = index.Index(settings.cache / "releases")
+    held.sweep(kept)
+    keeper = trusted.TrustKeeper(settings.trust_file, settings.cache / names.TRUST_FILE, root)
+    taking = intake.Intake(registry, kept, held, keeper, settings.cache_bytes)
+    accounts = [pattern.strip() for pattern in settings.node_accounts.split(",") if pattern.strip()]
+    application = app.create(taking, access.Access(api, settings.operator_account, accounts))
+    return uvicorn.Config(
+        application,
+        settings.host,
+        settings.port,
+        access_log=False,
+        log_level="warning",
+        server_header=False,
+        timeout_graceful_shutdown=10,
+        ssl_certfile=settings.tls_certificate_file,
+        ssl_keyfile=settings.tls_key_file,
+    )
 
 
 if __name__ == "__main__":

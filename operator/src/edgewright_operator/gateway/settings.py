@@ -1,8 +1,9 @@
 """What the gateway is told from outside: environment variables with the prefix EDGEWRIGHT_GATEWAY_, read once."""
 
 from pathlib import Path
+from typing import Self
 
-from pydantic import Field
+from pydantic import Field, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 
@@ -18,7 +19,7 @@ class Settings(BaseSettings):
     port: int = Field(default=8443, ge=0, le=65_535)
     """Port to listen on."""
     cache: Path
-    """Folder of verified files; it may be lost at any time."""
+    """Folder of verified files, their index and the newest trust.json; it may be lost at any time."""
     mlflow_url: str
     """Base URL of the MLflow server."""
     kubeconfig: Path | None = None
@@ -33,3 +34,13 @@ class Settings(BaseSettings):
     """PEM file of the certificate's key."""
     operator_account: str = "system:serviceaccount:edgewright:operator"
     """Who may ask for releases."""
+    node_accounts: str = "system:serviceaccount:edgewright:*"
+    """Whose node-bound tokens are believed: shell patterns of user names, separated by commas."""
+    cache_bytes: int = Field(default=4 * 1024**3, ge=64 * 1024**2)
+    """Bytes that the cache may grow to; then the releases that came in first go."""
+
+    @model_validator(mode="after")
+    def _whole(self) -> Self:
+        if (self.tls_certificate_file is None) != (self.tls_key_file is None):
+            raise ValueError("TLS needs both: TLS_CERTIFICATE_FILE and TLS_KEY_FILE")
+        return self

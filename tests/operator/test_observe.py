@@ -1,5 +1,6 @@
 """Selection, tenancy, heartbeats and foreign input."""
 
+import json
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -7,14 +8,15 @@ import pytest
 
 from edgewright_contract import names
 from edgewright_contract.conditions import Reason
-from edgewright_operator import observe
+from edgewright_operator import observe, views
 from edgewright_operator.facts import ModelFacts, SourceProblem
 
 NOW = datetime(2026, 1, 1, 12, tzinfo=UTC)
 
 
-def edge_node(name: str, **labels: str) -> dict[str, Any]:
-    return {"metadata": {"name": name, "labels": labels}, "spec": {}}
+def edge_node(name: str, status: Any = None, spec: Any = None, **labels: str) -> views.EdgeNodeView:
+    found = {"metadata": {"name": name, "labels": labels}, "spec": spec or {}, "status": status or {}}
+    return views.edge_node(json.dumps(found).encode())
 
 
 def model(**labels: str) -> ModelFacts:
@@ -38,12 +40,12 @@ def test_both_selectors_must_match_also_where_they_contradict(
     wanted: dict[str, str], allowed: dict[str, str], names_of: list[str]
 ) -> None:
     fleet = [edge_node("one", site="a"), edge_node("two", site="b", floor="2")]
-    assert [node["metadata"]["name"] for node in observe.selected(model(**wanted), fleet, allowed)] == names_of
+    assert [node.name for node in observe.selected(model(**wanted), fleet, allowed)] == names_of
 
 
 def test_a_namespace_without_the_annotation_selects_no_node_unless_there_is_one_tenant() -> None:
-    plain = {"metadata": {"name": "n"}}
-    noted = {"metadata": {"name": "n", "annotations": {names.ANNOTATION_NODE_SELECTOR: "site=a, floor = 2"}}}
+    plain = views.namespace(b'{"metadata": {"name": "n"}}')
+    noted = views.NamespaceView("n", "1", {names.ANNOTATION_NODE_SELECTOR: "site=a, floor = 2"})
     assert observe.selector_of(plain, single_tenant=False) is None
     assert observe.selector_of(plain, single_tenant=True) == {}
     assert observe.selector_of(noted, single_tenant=True) == {"site": "a", "floor": "2"}
@@ -52,19 +54,42 @@ def test_a_namespace_without_the_annotation_selects_no_node_unless_there_is_one_
 @pytest.mark.parametrize(("age", "reachable"), [(0, True), (899, True), (900, False), (None, False)])
 def test_a_node_is_reachable_while_its_heartbeat_is_young(age: int | None, reachable: bool) -> None:
     renewed = None if age is None else (NOW - timedelta(seconds=age)).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
-    beats = observe.heartbeats([{"metadata": {"name": "one"}, "spec": {"renewTime": renewed}}])
+    lease = views.lease(json.dumps({"metadata": {"name": "one"}, "spec": {"renewTime": renewed}}).encode())
+    beats = {"one": lease.renewed} if lease.renewed else {}
     assert observe.node_facts(edge_node("one"), "n/x", beats, NOW, 900).reachable is reachable
 
 
-def test_a_status_that_cannot_be_read_counts_as_no_status() -> None:
-    broken = edge_node("one") | {"status": {"models": [{"name": "n/x", "state": "Dancing"}]}}
+@pytest.mark.parametrize(
+    ("status", "where"),
+    [
+        ({"models": [{"name": "n/x", "state": "Dancing"}]}, "status.models: state"),
+        ({"models": "many"}, "status: "),
+        ({"hardware": {"class": 7}}, "hardware: class"),
+    ],
+)
+def test_a_status_that_cannot_be_read_counts_as_no_status_and_is_named(status: Any, where: str) -> None:
+    broken = edge_node("one", status)
+    assert broken.problem.startswith(where)
     found = observe.node_facts(broken, "n/x", {}, NOW, 900)
     assert found.status is None
     assert found.hardware_class == "unknown"
+
+
+def test_a_node_whose_spec_cannot_be_read_is_left_alone() -> None:
+    broken = edge_node("one", spec={"models": [{"name": "n/x"}]})
+    assert broken.problem.startswith("spec: models.0.registeredModel")
+    assert observe.selected(model(), [broken], {}) == []
+
+
+def test_alike_nodes_share_what_they_hold() -> None:
+    status = {"models": [{"name": "n/x", "state": "Live"}]}
+    one, two = edge_node("one", status), edge_node("two", status)
+    assert one.models[0] is two.models[0]
+    assert one.spec is two.spec
 
 
 def test_a_spec_that_cannot_be_read_says_where() -> None:
     found = observe.model_facts({"metadata": {"namespace": "n", "name": "x"}, "spec": {"source": {}}})
     assert isinstance(found, SourceProblem)
     assert found.reason is Reason.INVALID_SPEC
-    assert "source.registeredModel" in found.message
+    assert "spec.source.registeredModel" in found.message

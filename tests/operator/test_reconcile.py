@@ -1,5 +1,8 @@
-"""What the gateway may answer, and the order of writes around a kill."""
+"""What the gateway may answer, and the order of writes around kills and conflicts."""
 
+import asyncio
+import contextlib
+import json
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -10,8 +13,12 @@ from prometheus_client import REGISTRY
 
 from edgewright_contract import names
 from edgewright_contract.conditions import Reason
+from edgewright_operator import metrics, views
+from edgewright_operator.api import ClusterError, Conflict
 from edgewright_operator.facts import ReleaseFacts, SourceProblem
+from edgewright_operator.fleet import Fleet
 from edgewright_operator.mlflow import ModelVersion
+from edgewright_operator.polling import Polling
 from edgewright_operator.reconcile import Reconciler
 from edgewright_operator.settings import Settings
 from edgewright_operator.source import Gateway
@@ -106,58 +113,49 @@ class Killed(BaseException):
 
 
 class Server:
-    """The API server's objects; ends the process after `writes` of EdgeNode.spec or status."""
+    """The API server's objects and the watches on them; ends the process after `writes` of spec or status."""
 
     def __init__(self) -> None:
         self.model: dict[str, Any] = {
-            "metadata": {"namespace": "n", "name": "x", "uid": "u", "generation": 1},
+            "metadata": {"namespace": "n", "name": "x", "uid": "u", "generation": 1, "resourceVersion": "1"},
             "spec": {
                 "source": {"registeredModel": "nilm", "alias": "production"},
                 "rollout": {"waves": [{"percent": 100}], "soak": "0s", "maxUnavailable": "100%"},
             },
         }
-        owner = [{"uid": "1"}]
-        self.node: dict[str, Any] = {"metadata": {"name": "one", "ownerReferences": owner}, "spec": {}}
-        self.heartbeats = ["one"]
-        self.created: list[str] = []
+        self.node: dict[str, Any] = {"metadata": {"name": "one", "uid": "e", "resourceVersion": "1"}, "spec": {}}
         self.exposures: list[int] = []
+        self.events: list[str] = []
         self.writes = 1_000
+        self.version_of_last_write = 1
+        self.raised: list[ClusterError] = []
 
-    def _write(self) -> None:
+    def _written(self, item: dict[str, Any]) -> dict[str, Any]:
         if self.writes == 0:
             raise Killed
         self.writes -= 1
+        if self.raised:
+            raise self.raised.pop()
+        self.version_of_last_write += 1
+        return item | {"metadata": item["metadata"] | {"resourceVersion": str(self.version_of_last_write)}}
 
-    async def compressed_models(self) -> list[Any]:
-        return [self.model]
-
-    async def edge_nodes(self) -> list[Any]:
-        return [dict(self.node)]
-
-    async def nodes(self) -> list[Any]:
-        return [{"metadata": {"name": "one", "uid": "1"}}]
-
-    async def leases(self) -> list[Any]:
-        return [{"metadata": {"name": name}, "spec": {"renewTime": NOW.isoformat()}} for name in self.heartbeats]
-
-    async def namespace(self, _: str) -> Any:
-        return {"metadata": {}}
-
-    async def create_heartbeat(self, node: Any) -> None:
-        self.created.append(node["metadata"]["name"])
-
-    async def write_spec(self, _: Any, spec: Any) -> Any:
-        self._write()
-        self.node = self.node | {"spec": spec}
+    async def write_spec(self, _: Any, spec: Any) -> str:
+        self.node = self._written(self.node | {"spec": spec})
         self.exposures.append(self.version())
-        return self.node
+        return str(self.version_of_last_write)
 
-    async def write_status(self, _: Any, status: Any) -> None:
-        self._write()
-        self.model = self.model | {"status": status}
+    async def write_status(self, _: Any, status: Any) -> Any:
+        self.model = self._written(self.model | {"status": status})
+        return self.model
 
-    async def create_event(self, *_: Any, **__: Any) -> None:
-        pass
+    async def compressed_model(self, *_: str) -> Any:
+        return self.model
+
+    async def edge_node(self, _: str) -> Any:
+        return views.edge_node(json.dumps(self.node).encode())
+
+    async def create_event(self, _: Any, reason: str, *__: Any, **___: Any) -> None:
+        self.events.append(reason)
 
     def agent(self, state: str) -> None:
         wanted = self.node["spec"]["models"][0]["live"]
@@ -165,7 +163,7 @@ class Server:
         before = (self.node.get("status") or {"models": [{}]})["models"][0].get("live")
         entry = {"name": "n/x", "state": state, "target": wanted["manifest"], "reason": "SelfTestFailed"}
         live = served if state == "Live" else before
-        self.node = self.node | {"status": {"models": [entry | ({"live": live} if live else {})]}}
+        self.node = self._written(self.node | {"status": {"models": [entry | ({"live": live} if live else {})]}})
 
     def version(self) -> int:
         return int(self.node["spec"]["models"][0]["live"]["version"])
@@ -184,27 +182,52 @@ class Registry:
 
 
 def answers(request: httpx2.Request) -> httpx2.Response:
-    import json
-
     version = json.loads(request.content)["version"]
     return httpx2.Response(200, json={"manifest": digest(version), "release": release(version), "trust": digest(8)})
 
 
-@pytest.fixture
-def process(token: Path) -> Any:
-    """A fresh operator process in front of the same server and registry."""
+class Process:
+    """A fresh operator process in front of a server and a registry; each round sees what is there."""
 
-    def begun(server: Server, registry: Registry) -> Reconciler:
+    def __init__(self, server: Server, registry: Registry, token: Path, group: asyncio.TaskGroup) -> None:
         settings = Settings(mlflow_url="-", gateway_url="http://g", gateway_token_file=token, single_tenant=True)
         client = httpx2.AsyncClient(transport=httpx2.MockTransport(answers))
-        return Reconciler(server, registry, Gateway("http://g", token, client), settings)  # type: ignore[arg-type]
+        self.server, self.monotonic = server, 0.0
+        self.fleet = Fleet(None, lambda _: None, lambda: None)  # type: ignore[arg-type]
+        self.polling = Polling(
+            registry,  # type: ignore[arg-type]
+            Gateway("http://g", token, client),
+            30.0,
+            group,
+            lambda _: None,
+            lambda: self.monotonic,
+        )
+        self.reconciler = Reconciler(server, self.fleet, self.polling, settings)  # type: ignore[arg-type]
 
-    return begun
+    async def round(self, monotonic: float) -> None:
+        self.monotonic = monotonic
+        self.watch()
+        await self.reconciler.model("n/x", NOW, monotonic)
+        if self.polling.asking:
+            await asyncio.gather(*(task for _, task in self.polling.asking.values()))
+            await self.reconciler.model("n/x", NOW, monotonic)
+
+    def watch(self) -> None:
+        view = views.edge_node(json.dumps(self.server.node).encode())
+        self.fleet.edge_nodes.items[view.name] = view
+        self.fleet.leases.items["one"] = views.LeaseView("one", "1", NOW)
+        self.fleet.wishes.seen(self.server.model)
 
 
-async def _settled(operator: Reconciler, server: Server, at: float, state: str = "Live") -> None:
+@pytest.fixture
+async def process(token: Path) -> Any:
+    async with asyncio.TaskGroup() as group:
+        yield lambda server, registry: Process(server, registry, token, group)
+
+
+async def _settled(operator: Process, server: Server, at: float, state: str = "Live") -> None:
     for step in range(4):
-        await operator.round(NOW, at + step)
+        await operator.round(at + step)
         server.agent(state)
 
 
@@ -215,18 +238,18 @@ async def test_a_kill_between_any_two_writes_of_a_rollback_forgets_no_quarantine
     await _settled(operator, server, 0)
     assert server.model["status"]["lastGood"]["version"] == 1
     registry.number = 2
-    await operator.round(NOW, 100)
+    await operator.round(100)
     assert server.version() == 2
     server.agent("Rejected")
     server.writes = writes
-    try:
-        await operator.round(NOW, 101)
-    except Killed:
-        server.agent("Live" if server.version() == 1 else "Rejected")  # the agent goes on meanwhile
-    server.writes, server.exposures = 1_000, []
+    with contextlib.suppress(Killed):
+        await operator.round(101)
+    server.writes = 1_000
+    server.agent("Live" if server.version() == 1 else "Rejected")  # the agent goes on meanwhile
+    server.exposures = []
     restarted = process(server, registry)
     for step in range(4):
-        await restarted.round(NOW, 200 + step)
+        await restarted.round(200 + step)
         server.agent("Live" if server.version() == 1 else "Rejected")
     assert server.version() == 1
     assert 2 not in server.exposures  # exposed anew, it would be refused anew, and end the same
@@ -238,15 +261,56 @@ async def test_a_settled_rollout_writes_nothing(process: Any) -> None:
     operator = process(server, registry)
     await _settled(operator, server, 0)
     server.writes = 0
-    await operator.round(NOW, 10)
-    await process(server, registry).round(NOW, 11)
+    await operator.round(10)
+    await process(server, registry).round(11)
 
 
-async def test_a_heartbeat_lease_that_a_crash_left_out_is_made(process: Any) -> None:
-    server = Server()
-    server.heartbeats = []
-    await process(server, Registry()).round(NOW, 0)
-    assert server.created == ["one"]
+async def test_the_status_claims_a_wave_before_a_node_is_exposed_in_it(process: Any) -> None:
+    server, registry = Server(), Registry()
+    server.writes = 1
+    with contextlib.suppress(Killed):
+        await process(server, registry).round(0)
+    assert server.model["status"]["wave"]["size"] == 1
+    assert server.exposures == []
+
+
+async def test_a_conflict_on_a_node_reads_it_anew_and_decides_anew(process: Any) -> None:
+    server, registry = Server(), Registry()
+    operator = process(server, registry)
+    server.model["status"] = {}
+    await operator.round(0)
+    registry.number = 2
+    operator.polling.due.clear()
+    operator.watch()
+    old = dict(server.node)
+    server.agent("Live")  # the watch has not told yet
+    operator.fleet.edge_nodes.items["one"] = views.edge_node(json.dumps(old).encode())
+
+    async def refuses(node: Any, spec: Any) -> str:
+        if node.version != server.node["metadata"]["resourceVersion"]:
+            raise Conflict("changed", 409)
+        return await Server.write_spec(server, node, spec)
+
+    server.write_spec = refuses  # type: ignore[method-assign]
+    operator.monotonic = 100
+    await operator.reconciler.model("n/x", NOW, 100)
+    await asyncio.gather(*(task for _, task in operator.polling.asking.values()))
+    with pytest.raises(Conflict):
+        await operator.reconciler.model("n/x", NOW, 101)
+    assert operator.fleet.edge_nodes.items["one"].models  # as it is now
+    await operator.reconciler.model("n/x", NOW, 102)
+    assert server.version() == 2
+
+
+async def test_a_conflict_on_the_status_moves_nobody(process: Any) -> None:
+    server, registry = Server(), Registry()
+    operator = process(server, registry)
+    server.raised = [Conflict("changed", 409)]
+    with pytest.raises(Conflict):
+        await operator.round(0)
+    assert server.exposures == []
+    await operator.round(1)
+    assert server.version() == 1
 
 
 async def test_a_changed_source_is_asked_at_once_and_an_unchanged_one_is_not(process: Any) -> None:
@@ -254,18 +318,36 @@ async def test_a_changed_source_is_asked_at_once_and_an_unchanged_one_is_not(pro
     operator = process(server, registry)
     await _settled(operator, server, 0)
     assert registry.asked == 1
-    server.model["spec"]["source"] = {"registeredModel": "nilm", "version": 3}
-    await operator.round(NOW, 5)
+    source = {"registeredModel": "nilm", "version": 3}
+    server.model = server._written(server.model | {"spec": server.model["spec"] | {"source": source}})
+    await operator.round(5)
     assert server.version() == 3
+
+
+async def test_an_object_that_cannot_be_read_says_so_once(process: Any) -> None:
+    server, registry = Server(), Registry()
+    operator = process(server, registry)
+    await _settled(operator, server, 0)
+    good, server.events = server.model["status"], []
+    broken = server.model["spec"] | {"selection": {"objective": "Prettiest"}}
+    server.model = server._written(server.model | {"spec": broken})
+    for at in (10, 11):
+        await operator.round(at)
+    conditions = {entry["type"]: entry for entry in server.model["status"]["conditions"]}
+    assert (conditions["Stalled"]["status"], conditions["Stalled"]["reason"]) == ("True", "InvalidSpec")
+    assert "spec.selection.objective" in conditions["Stalled"]["message"]
+    assert conditions["Ready"]["status"] == "False"
+    assert server.model["status"]["lastGood"] == good["lastGood"]
+    assert server.events == ["InvalidSpec"]
 
 
 async def test_metrics_say_what_the_round_saw(process: Any) -> None:
     server, registry = Server(), Registry()
-    await _settled(process(server, registry), server, 0)
-
-    def value(name: str, **labels: str) -> float | None:
-        return REGISTRY.get_sample_value(name, labels)
-
-    assert value("edgewright_nodes", model="n/x", state="live") == 1
-    assert value("edgewright_rollout_wave", model="n/x") == 0
-    assert value("edgewright_node_heartbeat_age_seconds", node="one") == 0
+    operator = process(server, registry)
+    await _settled(operator, server, 0)
+    assert REGISTRY.get_sample_value("edgewright_nodes", {"model": "n/x", "state": "live"}) == 1
+    assert REGISTRY.get_sample_value("edgewright_rollout_wave", {"model": "n/x"}) == 0
+    age, _ = metrics.NodeMetrics(operator.fleet, lambda: NOW.timestamp() + 7).collect()
+    assert [(sample.labels, sample.value) for sample in age.samples] == [({"node": "one"}, 7.0)]
+    metrics.forgotten("n/x")
+    assert REGISTRY.get_sample_value("edgewright_nodes", {"model": "n/x", "state": "live"}) is None

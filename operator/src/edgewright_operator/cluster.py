@@ -1,130 +1,141 @@
-"""The operator's calls to the API server: reads in pages, writes with the resourceVersion they were decided on."""
+"""The operator's reads and writes by kind; each write carries the resourceVersion that it was decided on."""
 
+import asyncio
+import json
 from collections.abc import Mapping
 from contextlib import suppress
 from datetime import datetime
 from typing import Any, Final
 
-import httpx2
-
 from edgewright_contract import names
 from edgewright_contract.timestamps import rfc3339
-from edgewright_operator import metrics
-
-_MERGE: Final = {"Content-Type": "application/merge-patch+json"}
-_APPLY: Final = {"Content-Type": "application/apply-patch+yaml"}
-_OWNER: Final = {"fieldManager": "edgewright-operator", "force": "true"}
-_GROUP: Final = f"/apis/{names.API_VERSION}"
-_NODES: Final = "/api/v1/nodes"
-_LEASES: Final = f"/apis/coordination.k8s.io/v1/namespaces/{names.NAMESPACE}/leases"
-_PAGE: Final = 500
+from edgewright_operator import views
+from edgewright_operator.api import Api, Body, ClusterError, Conflict
+from edgewright_operator.views import EdgeNodeView, NodeView
 
 Object = dict[str, Any]
 
-
-class ClusterError(RuntimeError):
-    """The API server did not do what was asked; the next round tries again from fresh reads."""
-
-    def __init__(self, message: str, status: int = 0) -> None:
-        super().__init__(message)
-        self.status = status
-
-
-class Conflict(ClusterError):
-    """Somebody else wrote first: what was decided is out of date."""
+_GROUP: Final = f"/apis/{names.API_VERSION}"
+EDGE_NODES: Final = f"{_GROUP}/{names.EDGE_NODES}"
+COMPRESSED_MODELS: Final = f"{_GROUP}/{names.COMPRESSED_MODELS}"
+NODES: Final = "/api/v1/nodes"
+NAMESPACES: Final = "/api/v1/namespaces"
+LEASES: Final = f"/apis/coordination.k8s.io/v1/namespaces/{names.NAMESPACE}/leases"
+_OWNER: Final = {"fieldManager": "edgewright-operator", "force": "true"}
+_METADATA: Final = "application/json;as=PartialObjectMetadata;g=meta.k8s.io;v=v1"
+_CLUSTER_EVENTS: Final = "default"
+"""Namespace of Events about cluster-scoped objects."""
 
 
 class Cluster:
-    """Thin and stateless; the client stays the caller's."""
+    """`writes`: how many writes may be under way at once."""
 
-    def __init__(self, client: httpx2.AsyncClient) -> None:
-        self._client = client
+    def __init__(self, api: Api, writes: int = 16) -> None:
+        self.api = api
+        self._writes = asyncio.Semaphore(writes)
 
     async def compressed_models(self) -> list[Object]:
         """All CompressedModels."""
-        return await self._list(f"{_GROUP}/{names.COMPRESSED_MODELS}")
+        found: list[Object] = []
+        query = {"limit": "100"}
+        while True:
+            body = json.loads(await self.api.read(COMPRESSED_MODELS, **query))
+            found += body.get("items") or []
+            if not (following := body["metadata"].get("continue")):
+                return found
+            query["continue"] = following
 
-    async def edge_nodes(self) -> list[Object]:
-        """All EdgeNodes."""
-        return await self._list(f"{_GROUP}/{names.EDGE_NODES}")
+    async def compressed_model(self, namespace: str, name: str) -> Object | None:
+        """One CompressedModel as it is now, or none."""
+        path = f"{_GROUP}/namespaces/{namespace}/{names.COMPRESSED_MODELS}/{name}"
+        data = await self._found(path)
+        return None if data is None else dict(json.loads(data))
 
-    async def nodes(self) -> list[Object]:
-        """Nodes that ask for an agent."""
-        return await self._list(_NODES, labelSelector=f"{names.LABEL_AGENT}=true")
+    async def edge_node(self, name: str) -> EdgeNodeView | None:
+        """One EdgeNode as it is now, or none."""
+        data = await self._found(f"{EDGE_NODES}/{name}")
+        return None if data is None else views.edge_node(data)
 
-    async def leases(self) -> list[Object]:
-        """Heartbeats, and the election Lease among them."""
-        return await self._list(_LEASES)
+    async def node(self, name: str) -> NodeView | None:
+        """One Node as it is now, or none."""
+        data = await self._found(f"{NODES}/{name}", accept=_METADATA)
+        return None if data is None else views.node(data)
 
-    async def namespace(self, name: str) -> Object:
-        """One namespace."""
-        return await self._send("GET", f"/api/v1/namespaces/{name}")
-
-    async def create_edge_node(self, node: Object) -> None:
+    async def create_edge_node(self, node: NodeView) -> None:
         """The EdgeNode of a Node, owned by it."""
-        name = node["metadata"]["name"]
-        labels = dict(node["metadata"].get("labels") or {})
-        metadata = {"name": name, "labels": labels, "ownerReferences": _owned_by(node)}
+        metadata = {"name": node.name, "labels": node.labels, "ownerReferences": _owned_by(node)}
         body = {"apiVersion": names.API_VERSION, "kind": "EdgeNode", "metadata": metadata, "spec": {}}
-        await self._send("POST", f"{_GROUP}/{names.EDGE_NODES}", json=body)
+        with suppress(Conflict):  # it is there, and the watch is about to say so
+            await self._write("POST", EDGE_NODES, body, accept=_METADATA)
 
-    async def create_heartbeat(self, node: Object) -> None:
+    async def create_heartbeat(self, node: NodeView) -> None:
         """The Lease that a Node's agent renews, owned by the Node; agents may not create one."""
         lease = {
             "apiVersion": "coordination.k8s.io/v1",
             "kind": "Lease",
-            "metadata": {"name": node["metadata"]["name"], "ownerReferences": _owned_by(node)},
+            "metadata": {"name": node.name, "ownerReferences": _owned_by(node)},
             "spec": {"leaseDurationSeconds": 3 * names.HEARTBEAT_SECONDS},
         }
         with suppress(Conflict):  # it lived on from an earlier EdgeNode of that name
-            await self._send("POST", _LEASES, json=lease)
+            await self._write("POST", LEASES, lease)
 
-    async def relabel(self, edge_node: Object, labels: Mapping[str, str]) -> None:
-        """Mirror the Node's labels; a label that went away is taken away."""
-        metadata = edge_node["metadata"]
-        gone = {key: None for key in metadata.get("labels") or {} if key not in labels}
-        body = {"metadata": {"labels": {**labels, **gone}, "resourceVersion": metadata["resourceVersion"]}}
-        await self._send("PATCH", f"{_GROUP}/{names.EDGE_NODES}/{metadata['name']}", json=body, headers=_MERGE)
-
-    async def delete_edge_node(self, name: str) -> None:
-        """Of a Node that is gone: garbage collection may not run, so it is deleted outright."""
-        await self._send("DELETE", f"{_GROUP}/{names.EDGE_NODES}/{name}")
-
-    async def write_spec(self, edge_node: Object, spec: Object) -> Object:
-        """Apply a node's spec as its field manager, if nobody wrote in between.
+    async def relabel(self, edge_node: EdgeNodeView, labels: Mapping[str, str]) -> None:
+        """Mirror the Node's labels; a label that went away is taken away.
 
         Raises:
             Conflict: the EdgeNode changed since it was read.
         """
-        metadata = edge_node["metadata"]
-        name = metadata["name"]
-        fenced = {"name": name, "resourceVersion": metadata["resourceVersion"]}
-        body = {"apiVersion": names.API_VERSION, "kind": "EdgeNode", "metadata": fenced, "spec": spec}
-        path = f"{_GROUP}/{names.EDGE_NODES}/{name}"
-        return await self._send("PATCH", path, params=_OWNER, json=body, headers=_APPLY)
+        gone = {key: None for key in edge_node.labels if key not in labels}
+        body = {"metadata": {"labels": {**labels, **gone}, "resourceVersion": edge_node.version}}
+        path = f"{EDGE_NODES}/{edge_node.name}"
+        await self._write("PATCH", path, body, content=Body.MERGE, accept=_METADATA)
 
-    async def write_status(self, model: Object, status: Object) -> None:
-        """Replace the status of a CompressedModel, if nobody wrote in between.
+    async def delete_edge_node(self, edge_node: EdgeNodeView) -> None:
+        """Of a Node that is gone: garbage collection may not run, so it is deleted outright.
+
+        Raises:
+            Conflict: another EdgeNode stands under that name by now.
+        """
+        options = {"apiVersion": "v1", "kind": "DeleteOptions", "preconditions": {"uid": edge_node.uid}}
+        try:
+            await self._write("DELETE", f"{EDGE_NODES}/{edge_node.name}", options)
+        except ClusterError as error:
+            if error.status != 404:
+                raise
+
+    async def write_spec(self, edge_node: EdgeNodeView, spec: Object) -> str:
+        """Apply a node's spec as its field manager, if nobody wrote in between; the new resourceVersion.
+
+        Raises:
+            Conflict: the EdgeNode changed since it was read.
+        """
+        fenced = {"name": edge_node.name, "resourceVersion": edge_node.version}
+        body = {"apiVersion": names.API_VERSION, "kind": "EdgeNode", "metadata": fenced, "spec": spec}
+        path = f"{EDGE_NODES}/{edge_node.name}"
+        data = await self._write("PATCH", path, body, query=_OWNER, content=Body.APPLY, accept=_METADATA)
+        return views.node(data).version
+
+    async def write_status(self, model: Object, status: Object) -> Object:
+        """Replace the status of a CompressedModel, if nobody wrote in between; the object as it is now.
 
         Raises:
             Conflict: the object changed since it was read.
         """
         metadata = model["metadata"]
         path = f"{_GROUP}/namespaces/{metadata['namespace']}/{names.COMPRESSED_MODELS}/{metadata['name']}/status"
-        await self._send("PUT", path, json={**model, "status": status})
+        typed = {"apiVersion": names.API_VERSION, "kind": "CompressedModel", **model, "status": status}
+        return dict(json.loads(await self._write("PUT", path, typed)))
 
-    async def create_event(self, model: Object, reason: str, message: str, *, warning: bool, now: datetime) -> None:
-        """An Event about a CompressedModel."""
-        metadata = model["metadata"]
-        at = rfc3339(now)
+    async def create_event(self, about: Object, reason: str, message: str, *, warning: bool, now: datetime) -> None:
+        """An Event about an object, of which `about` gives kind, metadata.name, uid and (if any) namespace."""
+        metadata, at = about["metadata"], rfc3339(now)
+        namespace = metadata.get("namespace") or _CLUSTER_EVENTS
         body = {
-            "metadata": {"generateName": f"{metadata['name']}.", "namespace": metadata["namespace"]},
+            "metadata": {"generateName": f"{metadata['name']}.", "namespace": namespace},
             "involvedObject": {
                 "apiVersion": names.API_VERSION,
-                "kind": "CompressedModel",
-                "name": metadata["name"],
-                "namespace": metadata["namespace"],
-                "uid": metadata["uid"],
+                "kind": about.get("kind", "CompressedModel"),
+                **{key: metadata[key] for key in ("name", "namespace", "uid") if metadata.get(key)},
             },
             "reason": reason,
             "message": message[:1024],
@@ -134,56 +145,32 @@ class Cluster:
             "lastTimestamp": at,
             "count": 1,
         }
-        await self._send("POST", f"/api/v1/namespaces/{metadata['namespace']}/events", json=body)
+        await self._write("POST", f"{NAMESPACES}/{namespace}/events", body)
 
     async def lease(self, name: str) -> Object | None:
         """One Lease, or none."""
+        data = await self._found(f"{LEASES}/{name}")
+        return None if data is None else dict(json.loads(data))
+
+    async def write_lease(self, lease: Object, *, create: bool) -> None:
+        """Create or replace a Lease; the resourceVersion in it fences out a second writer."""
+        if create:
+            await self.api.write("POST", LEASES, lease, fenced=False)
+        else:
+            await self.api.write("PUT", f"{LEASES}/{lease['metadata']['name']}", lease, fenced=False)
+
+    async def _found(self, path: str, **accept: str) -> bytes | None:
         try:
-            return await self._send("GET", f"{_LEASES}/{name}")
+            return await self.api.read(path, **accept)
         except ClusterError as error:
             if error.status == 404:
                 return None
             raise
 
-    async def write_lease(self, lease: Object, *, create: bool) -> None:
-        """Create or replace a Lease; the resourceVersion in it fences out a second writer."""
-        if create:
-            await self._send("POST", _LEASES, json=lease)
-        else:
-            await self._send("PUT", f"{_LEASES}/{lease['metadata']['name']}", json=lease)
-
-    async def _list(self, path: str, **query: str) -> list[Object]:
-        items: list[Object] = []
-        following = ""
-        while True:
-            page = {"limit": str(_PAGE), **query, **({"continue": following} if following else {})}
-            body = await self._send("GET", path, params=page)
-            items += body.get("items") or []
-            following = body["metadata"].get("continue") or ""
-            if not following:
-                return items
-
-    async def _send(self, method: str, path: str, **arguments: Any) -> Object:
-        try:
-            answer = await self._client.request(method, path, **arguments)
-        except httpx2.HTTPError as error:
-            metrics.REQUESTS.labels("unanswered").inc()
-            raise ClusterError(f"{method} {path}: {type(error).__name__}: {error}") from None
-        metrics.REQUESTS.labels("ok" if answer.is_success else "refused").inc()
-        if answer.status_code == 409:
-            raise Conflict(f"{method} {path}: {_message(answer)}", 409)
-        if answer.status_code >= 400:
-            raise ClusterError(f"{method} {path}: {answer.status_code} {_message(answer)}", answer.status_code)
-        return dict(answer.json())
+    async def _write(self, method: str, path: str, body: Object, **how: Any) -> bytes:
+        async with self._writes:
+            return await self.api.write(method, path, body, **how)
 
 
-def _owned_by(node: Object) -> list[Object]:
-    metadata = node["metadata"]
-    return [{"apiVersion": "v1", "kind": "Node", "name": metadata["name"], "uid": metadata["uid"]}]
-
-
-def _message(answer: httpx2.Response) -> str:
-    try:
-        return str(answer.json().get("message", ""))
-    except ValueError:
-        return answer.text[:200]
+def _owned_by(node: NodeView) -> list[Object]:
+    return [{"apiVersion": "v1", "kind": "Node", "name": node.name, "uid": node.uid}]

@@ -1,13 +1,19 @@
-"""How the operator reaches the API server: a kubeconfig, or what a pod is given."""
+"""How operator and gateway reach the API server: a kubeconfig, or what a pod is given.
+
+The operator takes the `kubernetes` client and its loaders; the gateway asks two questions and goes without its 40 MB.
+"""
 
 import base64
 import os
 import ssl
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import httpx2
 import yaml
+
+if TYPE_CHECKING:
+    from kubernetes.aio.client import Configuration
 
 _POD = Path("/var/run/secrets/kubernetes.io/serviceaccount")
 
@@ -65,3 +71,29 @@ def _in_pod() -> httpx2.AsyncClient:
         base_url=f"https://{address}:{port}", verify=trusted, auth=_TokenFile(_POD / "token"), timeout=30,
         trust_env=False,
     )
+
+
+async def configured(kubeconfig: Path | None, connections: int = 64) -> "Configuration":
+    """What the `kubernetes` client needs: from a kubeconfig (tokens, certificates, plugins), or from the pod.
+
+    Raises:
+        ConnectionProblem: no usable kubeconfig, and not in a pod.
+    """
+    from kubernetes.aio import config
+    from kubernetes.aio.client import Configuration
+
+    configuration = Configuration(
+        connection_pool_maxsize=connections, client_session_kwargs={"trust_env": False}, retries=None
+    )
+    try:
+        if kubeconfig is None:
+            config.load_incluster_config(configuration)  # type: ignore[no-untyped-call]
+        else:
+            load: Any = config.load_kube_config
+            await load(str(kubeconfig), client_configuration=configuration, persist_config=False)
+    except config.ConfigException as error:
+        where = kubeconfig or "not in a pod, and EDGEWRIGHT_OPERATOR_KUBECONFIG names no kubeconfig"
+        raise ConnectionProblem(f"{where}: {error}") from None
+    except (OSError, yaml.YAMLError, KeyError, TypeError, AttributeError, ValueError) as error:
+        raise ConnectionProblem(f"{kubeconfig}: no usable kubeconfig ({error!r})") from None
+    return configuration

@@ -8,26 +8,26 @@ import ssl
 import sys
 import time
 import uuid
-from datetime import UTC, datetime
+from collections.abc import Coroutine
 from pathlib import Path
+from typing import Any
 
 import httpx2
 import prometheus_client
-import structlog
+from kubernetes.aio.client import ApiClient
 from pydantic import ValidationError
 
-from edgewright_operator import metrics
-from edgewright_operator.cluster import Cluster, ClusterError
-from edgewright_operator.connection import ConnectionProblem, connect
+from edgewright_operator import lifecycle
+from edgewright_operator.acting import act
+from edgewright_operator.api import Api
+from edgewright_operator.cluster import Cluster
+from edgewright_operator.connection import ConnectionProblem, configured
 from edgewright_operator.election import Election
+from edgewright_operator.leading import leading
 from edgewright_operator.mlflow import MlflowRegistry
-from edgewright_operator.reconcile import Reconciler
+from edgewright_operator.pacing import Pacing
 from edgewright_operator.settings import Settings
 from edgewright_operator.source import Gateway
-
-log = structlog.get_logger()
-
-LOST = 1
 
 
 def main() -> None:
@@ -52,50 +52,32 @@ def main() -> None:
 
 
 async def run(settings: Settings) -> int:
-    """Rounds until SIGTERM; returns the exit code."""
+    """Act whenever we hold the Lease, until SIGTERM; returns the exit code."""
     prometheus_client.start_http_server(settings.metrics_port, addr=settings.metrics_host)
     ending = asyncio.Event()
     loop = asyncio.get_running_loop()
     for sign in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(sign, ending.set)
+    election = Election(f"{socket.gethostname()}-{uuid.uuid4().hex[:8]}", settings.lease_seconds)
+    configuration = await configured(settings.kubeconfig)
     async with (
-        connect(settings.kubeconfig) as api,
+        ApiClient(configuration) as client,
         httpx2.AsyncClient(timeout=60, trust_env=False) as plain,
         httpx2.AsyncClient(timeout=60, trust_env=False, verify=_trusting(settings.gateway_ca)) as to_gateway,
     ):
-        cluster = Cluster(api)
+        cluster = Cluster(Api(client, Pacing(), lambda: time.monotonic() < election.sure_until), settings.writes)
+        registry = MlflowRegistry(settings.mlflow_url, plain)
         gateway = Gateway(settings.gateway_url, settings.gateway_token_file, to_gateway)
-        reconciler = Reconciler(cluster, MlflowRegistry(settings.mlflow_url, plain), gateway, settings)
-        election = Election(f"{socket.gethostname()}-{uuid.uuid4().hex[:8]}", settings.lease_seconds)
-        return await _rounds(reconciler, election, cluster, settings, ending)
+
+        def begin() -> Coroutine[Any, Any, None]:
+            return act(cluster, registry, gateway, settings, lambda seen: lifecycle.follow(configuration, seen))
+
+        return await leading(election, cluster, begin, ending)
 
 
 def _trusting(authority: Path | None) -> ssl.SSLContext | bool:
     """The system's authorities, or only the one that is named."""
     return ssl.create_default_context(cafile=str(authority)) if authority else True
-
-
-async def _rounds(
-    reconciler: Reconciler, election: Election, cluster: Cluster, settings: Settings, ending: asyncio.Event
-) -> int:
-    acting = False
-    while not ending.is_set():
-        try:
-            held = await election.hold(cluster, datetime.now(UTC), time.monotonic())
-            if acting and not held:
-                log.error("the Lease was lost: another operator acts")
-                return LOST
-            acting = held
-            if acting:
-                with metrics.RECONCILE.time():
-                    await reconciler.round(datetime.now(UTC), time.monotonic())
-        except ClusterError as error:
-            log.warning("the API server did not answer as hoped", error=str(error))
-        try:
-            await asyncio.wait_for(ending.wait(), settings.interval)
-        except TimeoutError:
-            continue
-    return 0
 
 
 if __name__ == "__main__":

@@ -1,6 +1,7 @@
-"""From the API server's objects to facts: selection, reachability, the part of each EdgeNode that concerns a model."""
+"""From what is watched to facts: selection, reachability, the part of each EdgeNode that concerns a model. Pure."""
 
 from collections.abc import Iterable, Mapping
+from dataclasses import replace
 from datetime import datetime
 from typing import Any
 
@@ -9,8 +10,9 @@ from pydantic import ValidationError
 from edgewright_contract import names
 from edgewright_contract.compressedmodel import CompressedModelSpec, CompressedModelStatus
 from edgewright_contract.conditions import Reason
-from edgewright_contract.edgenode import EdgeNodeSpec, EdgeNodeStatus
+from edgewright_contract.edgenode import EdgeNodeSpec
 from edgewright_operator.facts import ModelFacts, NodeFacts, SourceProblem
+from edgewright_operator.views import EdgeNodeView, NamespaceView
 
 Object = dict[str, Any]
 
@@ -19,11 +21,12 @@ def model_facts(item: Object) -> ModelFacts | SourceProblem:
     """A CompressedModel, or why it cannot be read (the schema refuses such objects, older ones may remain)."""
     metadata = item["metadata"]
     try:
-        spec = CompressedModelSpec.model_validate(item["spec"])
+        spec = CompressedModelSpec.model_validate(item.get("spec") or {})
         status = CompressedModelStatus.model_validate(item.get("status") or {})
     except ValidationError as error:
         first = error.errors()[0]
-        return SourceProblem(Reason.INVALID_SPEC, f"{'.'.join(map(str, first['loc']))}: {first['msg']}")
+        where = "spec" if error.title == "CompressedModelSpec" else "status"
+        return SourceProblem(Reason.INVALID_SPEC, f"{'.'.join([where, *map(str, first['loc'])])}: {first['msg']}")
     return ModelFacts(
         metadata["namespace"],
         metadata["name"],
@@ -34,52 +37,43 @@ def model_facts(item: Object) -> ModelFacts | SourceProblem:
     )
 
 
-def heartbeats(leases: Iterable[Object]) -> dict[str, datetime]:
-    """Node name → last heartbeat."""
-    found = {}
-    for lease in leases:
-        renewed = (lease.get("spec") or {}).get("renewTime")
-        if renewed:
-            found[lease["metadata"]["name"]] = datetime.fromisoformat(renewed)
-    return found
-
-
-def selected(model: ModelFacts, edge_nodes: Iterable[Object], allowed: Mapping[str, str]) -> list[Object]:
-    """EdgeNodes that match the model's selector and the namespace's."""
+def selected(
+    model: ModelFacts, edge_nodes: Iterable[EdgeNodeView], allowed: Mapping[str, str]
+) -> list[EdgeNodeView]:
+    """EdgeNodes that match the model's selector and the namespace's, and whose spec can be read."""
     wanted = model.spec.node_selector.match_labels.items() | allowed.items()  # both, also where they contradict
-    return [node for node in edge_nodes if wanted <= (node["metadata"].get("labels") or {}).items()]
+    return [node for node in edge_nodes if wanted <= node.labels.items() and node.spec is not None]
 
 
 def node_facts(
-    node: Object, key: str, beats: Mapping[str, datetime], now: datetime, stale_seconds: float
+    node: EdgeNodeView, key: str, beats: Mapping[str, datetime], now: datetime, stale_seconds: float
 ) -> NodeFacts:
-    """One EdgeNode as the model `key` sees it; what its agent wrote is foreign input and may be unreadable."""
-    name = node["metadata"]["name"]
-    labels = node["metadata"].get("labels") or {}
-    spec = EdgeNodeSpec.model_validate(node.get("spec") or {})
-    try:
-        status = EdgeNodeStatus.model_validate(node.get("status") or {})
-    except ValidationError:
-        status = EdgeNodeStatus()
-    hardware = status.hardware
-    override = labels.get(names.LABEL_HARDWARE_CLASS)
+    """One EdgeNode as the model `key` sees it."""
+    hardware = node.hardware
+    override = node.labels.get(names.LABEL_HARDWARE_CLASS)
     if hardware is not None and override:
         hardware = hardware.model_copy(update={"class_": override})
-    beat = beats.get(name)
+    beat = beats.get(node.name)
+    assigned = node.spec.models if node.spec else ()
     return NodeFacts(
-        name,
-        labels,
+        node.name,
+        node.labels,
         beat is not None and (now - beat).total_seconds() < stale_seconds,
         hardware,
-        next((entry for entry in spec.models if entry.name == key), None),
-        next((entry for entry in status.models if entry.name == key), None),
+        next((entry for entry in assigned if entry.name == key), None),
+        next((entry for entry in node.models if entry.name == key), None),
     )
 
 
-def selector_of(namespace: Object, *, single_tenant: bool) -> dict[str, str] | None:
+def selector_of(namespace: NamespaceView | None, *, single_tenant: bool) -> dict[str, str] | None:
     """Labels that a namespace's annotation adds to every selector; none: the namespace selects no node."""
-    text = (namespace["metadata"].get("annotations") or {}).get(names.ANNOTATION_NODE_SELECTOR)
+    text = namespace.annotations.get(names.ANNOTATION_NODE_SELECTOR) if namespace else None
     if text is None:
         return {} if single_tenant else None
     pairs = (part.partition("=") for part in text.split(",") if part.strip())
     return {key.strip(): value.strip() for key, _, value in pairs}
+
+
+def written(node: EdgeNodeView, version: str, spec: EdgeNodeSpec) -> EdgeNodeView:
+    """The EdgeNode as our own write left it."""
+    return replace(node, version=version, spec=spec)

@@ -1,23 +1,28 @@
-"""One round of the operator: observe → decide → apply → one status write, then events. The same for every trigger."""
+"""One round of one CompressedModel: observe → decide → status → events → nodes. The same for every trigger.
+
+The status goes first: it claims the wave (and condemns a manifest) before any node is exposed on its account, so that
+a kill between any two writes leaves no exposure that the status does not allow.
+"""
 
 import asyncio
-import random
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
 
 import structlog
 
-from edgewright_contract.compressedmodel import Source
 from edgewright_contract.conditions import Reason
 from edgewright_contract.edgenode import AssignedModel, EdgeNodeSpec
-from edgewright_operator import metrics, observe
-from edgewright_operator.cluster import Cluster, ClusterError, Conflict
+from edgewright_operator import metrics, observe, unreadable
+from edgewright_operator.api import ClusterError, Conflict, NotLeading
+from edgewright_operator.cluster import Cluster
 from edgewright_operator.decide import Decision, decide
-from edgewright_operator.facts import ModelFacts, ReleaseFacts, SourceProblem
-from edgewright_operator.mlflow import MlflowRegistry
+from edgewright_operator.facts import ModelFacts, SourceProblem
+from edgewright_operator.fleet import Fleet, Wish
+from edgewright_operator.polling import Polling
 from edgewright_operator.settings import Settings
-from edgewright_operator.source import Gateway, resolve
+from edgewright_operator.views import EdgeNodeView
 
 log = structlog.get_logger()
 
@@ -28,10 +33,6 @@ Object = dict[str, Any]
 class _Memory:
     """What one process remembers of a model: it may all be lost, and the rollout goes on from the status."""
 
-    source: ReleaseFacts | SourceProblem | None = None
-    trust: str | None = None
-    asked: Source | None = None
-    ask_at: float = float("-inf")
     wave: str = ""
     soaked: float = 0.0
     decided_at: float = 0.0
@@ -40,115 +41,131 @@ class _Memory:
 
 @dataclass(slots=True)
 class Reconciler:
-    """Runs rounds; everything with an effect is passed in."""
+    """Everything with an effect is passed in."""
 
     cluster: Cluster
-    registry: MlflowRegistry
-    gateway: Gateway
+    fleet: Fleet
+    polling: Polling
     settings: Settings
     memories: dict[str, _Memory] = field(default_factory=dict)
 
-    async def round(self, now: datetime, monotonic: float) -> None:
-        """Observe everything once and act on every CompressedModel.
+    async def model(self, key: str, now: datetime, monotonic: float) -> None:
+        """Act on one CompressedModel.
 
         Raises:
-            ClusterError: the API server could not be read; nothing was decided.
+            Conflict: what was seen is out of date; it has been read anew meanwhile.
+            ClusterError: a write did not go through; deciding anew from what is there finishes it.
         """
-        models, edge_nodes, nodes, leases = await asyncio.gather(
-            self.cluster.compressed_models(), self.cluster.edge_nodes(), self.cluster.nodes(), self.cluster.leases()
-        )
-        await self._mirror(nodes, edge_nodes, {lease["metadata"]["name"] for lease in leases})
-        beats = observe.heartbeats(leases)
-        metrics.begin_round(beats, [node["metadata"]["name"] for node in edge_nodes], now)
-        keys = {f"{item['metadata']['namespace']}/{item['metadata']['name']}" for item in models}
-        self.memories = {key: memory for key, memory in self.memories.items() if key in keys}
-        for item in models:
-            try:
-                await self._model(item, edge_nodes, beats, now, monotonic)
-            except Conflict as conflict:
-                log.info("out of date, next round decides anew", conflict=str(conflict))
-            except ClusterError as error:
-                log.warning("round not finished", model=item["metadata"]["name"], error=str(error))
+        wish = self.fleet.wishes.items.get(key)
+        if wish is None:
+            self.memories.pop(key, None)
+            self.polling.forget(key)
+        elif isinstance(wish.facts, SourceProblem):
+            await self._unreadable(wish, wish.facts, now)
+        else:
+            await self._decided(wish, wish.facts, now, monotonic)
 
-    async def _mirror(self, nodes: list[Object], edge_nodes: list[Object], leases: set[str]) -> None:
-        """An EdgeNode for each labelled Node, none for a Node that is gone or was made anew under its name."""
-        wanted = {node["metadata"]["name"]: node for node in nodes}
-        present = {edge["metadata"]["name"]: edge for edge in edge_nodes}
-        for name, edge in present.items():
-            owners = {owner["uid"] for owner in edge["metadata"].get("ownerReferences") or []}
-            node = wanted.get(name)
-            if node is None or node["metadata"]["uid"] not in owners:
-                await self.cluster.delete_edge_node(name)
-            elif (labels := node["metadata"].get("labels") or {}) != (edge["metadata"].get("labels") or {}):
-                await self.cluster.relabel(edge, labels)
-        for name, node in wanted.items():
-            if name not in present:
-                await self.cluster.create_edge_node(node)
-            if name not in leases:
-                await self.cluster.create_heartbeat(node)
-
-    async def _model(
-        self, item: Object, edge_nodes: list[Object], beats: dict[str, datetime], now: datetime, monotonic: float
-    ) -> None:
-        model = observe.model_facts(item)
-        if isinstance(model, SourceProblem):
-            log.warning("unreadable object", name=item["metadata"]["name"], message=model.message)
+    async def _decided(self, wish: Wish, model: ModelFacts, now: datetime, monotonic: float) -> None:
+        source = self.polling.latest(model.key, model.spec.source)
+        if source is None:  # the answer wakes us
             return
         memory = self.memories.setdefault(model.key, _Memory())
-        await self._ask(model, memory, monotonic)
-        assert memory.source is not None  # noqa: S101 - just asked
-        allowed = observe.selector_of(
-            await self.cluster.namespace(model.namespace), single_tenant=self.settings.single_tenant
-        )
-        chosen = [] if allowed is None else observe.selected(model, edge_nodes, allowed)
-        facts = [
-            observe.node_facts(node, model.key, beats, now, self.settings.stale_seconds) for node in chosen
-        ]
-        decision = decide(model, memory.source, facts, now, _soaked(model, memory, monotonic))
-        _remember(memory, decision, monotonic)
-        metrics.decided(model, facts, decision)
-        condemned = decision.status.quarantined != model.status.quarantined
-        if condemned:  # before nodes move away from the evidence: a kill in between must not forget it
-            await self._report(item, model, decision)
-        await self._apply(model, decision, {node["metadata"]["name"]: node for node in chosen}, memory.trust)
-        if not condemned:
-            await self._report(item, model, decision)
-        await self._tell(item, decision, now)
+        chosen = self._chosen(model)
+        beats = self.fleet.heartbeats()
+        stale = self.settings.stale_seconds
+        facts = [observe.node_facts(node, model.key, beats, now, stale) for node in chosen]
+        with metrics.RECONCILE.time():
+            decision = decide(model, source.found, facts, now, _soaked(model, memory, monotonic))
+        memory.soaking, memory.decided_at = decision.soaking, monotonic
+        metrics.decided(model, decision)
+        await self._report(wish, model, decision)
+        await self._tell(wish.item, decision, now)
+        await self._apply(model.key, decision.assignments, {node.name: node for node in chosen}, source.trust)
 
-    async def _ask(self, model: ModelFacts, memory: _Memory, monotonic: float) -> None:
-        """MLflow is polled, ± 20 % so that many models do not ask at once."""
-        if model.spec.source == memory.asked and monotonic < memory.ask_at:
-            return
-        memory.source, trust = await resolve(model.spec.source, self.registry, self.gateway)
-        memory.trust = trust or memory.trust
-        memory.asked = model.spec.source
-        memory.ask_at = monotonic + self.settings.poll_seconds * random.uniform(0.8, 1.2)  # noqa: S311 - jitter
+    def _chosen(self, model: ModelFacts) -> list[EdgeNodeView]:
+        namespace = self.fleet.namespaces.items.get(model.namespace)
+        allowed = observe.selector_of(namespace, single_tenant=self.settings.single_tenant)
+        return [] if allowed is None else observe.selected(model, self.fleet.edge_nodes.items.values(), allowed)
 
-    async def _apply(
-        self, model: ModelFacts, decision: Decision, nodes: dict[str, Object], trust: str | None
-    ) -> None:
-        for name, assigned in decision.assignments.items():
-            node = nodes[name]
-            spec = EdgeNodeSpec.model_validate(node.get("spec") or {})
-            models = [entry for entry in spec.models if entry.name != model.key] + [assigned]
-            written = await self.cluster.write_spec(node, _spec(models, trust or spec.trust))
-            nodes[name].update(written)
-
-    async def _report(self, item: Object, model: ModelFacts, decision: Decision) -> None:
+    async def _report(self, wish: Wish, model: ModelFacts, decision: Decision) -> None:
         if decision.status != model.status:
             status = decision.status.model_dump(by_alias=True, exclude_none=True, mode="json")
-            await self.cluster.write_status(item, status)
+            await self._write_status(wish.item, status)
+
+    async def _write_status(self, item: Object, status: Object) -> None:
+        try:
+            self.fleet.wishes.seen(await self.cluster.write_status(item, status))
+        except ClusterError as error:
+            if isinstance(error, Conflict) or error.status == 404:
+                await self._refreshed(item)
+            raise
+
+    async def _refreshed(self, item: Object) -> None:
+        metadata = item["metadata"]
+        fresh = await self.cluster.compressed_model(metadata["namespace"], metadata["name"])
+        if fresh is None:
+            self.fleet.wishes.gone(f"{metadata['namespace']}/{metadata['name']}")
+        else:
+            self.fleet.wishes.seen(fresh)
+
+    async def _apply(
+        self,
+        key: str,
+        assignments: Mapping[str, AssignedModel | None],
+        nodes: Mapping[str, EdgeNodeView],
+        trust: str | None,
+    ) -> None:
+        """Write all moves, a bounded number at once; the first trouble stops those that have not begun."""
+        moves = [asyncio.ensure_future(self._move(key, nodes[name], to, trust)) for name, to in assignments.items()]
+        try:
+            outcomes = await asyncio.gather(*moves)
+        finally:
+            for move in moves:
+                move.cancel()
+        if conflict := next(filter(None, outcomes), None):
+            raise conflict
+
+    async def _move(self, key: str, node: EdgeNodeView, to: AssignedModel | None, trust: str | None) -> Conflict | None:
+        """Write the version of the EdgeNode that was decided on, or read it anew where it is another by now."""
+        assert node.spec is not None  # noqa: S101 - observe.selected leaves out the others
+        models = [entry for entry in node.spec.models if entry.name != key] + ([to] if to else [])
+        spec = EdgeNodeSpec(trust=trust or node.spec.trust, models=models)
+        body = spec.model_dump(by_alias=True, exclude_none=True, mode="json")
+        try:
+            version = await self.cluster.write_spec(node, body)
+        except ClusterError as error:
+            if not isinstance(error, Conflict) and error.status != 404:
+                raise
+            await self._reread(node.name)
+            return Conflict(str(error))
+        self.fleet.edge_nodes.put(observe.written(node, version, spec))
+        return None
+
+    async def _reread(self, name: str) -> None:
+        fresh = await self.cluster.edge_node(name)
+        if fresh is None:
+            self.fleet.edge_nodes.drop(name)
+        else:
+            self.fleet.edge_nodes.put(fresh)
+
+    async def _unreadable(self, wish: Wish, problem: SourceProblem, now: datetime) -> None:
+        status = unreadable.status_of(wish.item, problem, now)
+        if status == wish.item.get("status"):
+            return
+        await self._write_status(wish.item, status)
+        await self.cluster.create_event(wish.item, problem.reason, problem.message, warning=True, now=now)
 
     async def _tell(self, item: Object, decision: Decision, now: datetime) -> None:
+        """Events are for people: one that is refused is logged and holds up nothing."""
         for event in decision.events:
             if event.reason is Reason.GATE_FAILED:
                 metrics.ROLLBACKS.labels(event.reason).inc()
-            await self.cluster.create_event(item, event.reason, event.message, warning=event.warning, now=now)
-
-
-def _spec(models: list[AssignedModel], trust: str | None) -> Object:
-    dumped = [entry.model_dump(by_alias=True, exclude_none=True, mode="json") for entry in models]
-    return {"models": dumped, **({"trust": trust} if trust else {})}
+            try:
+                await self.cluster.create_event(item, event.reason, event.message, warning=event.warning, now=now)
+            except NotLeading:
+                raise
+            except ClusterError as error:
+                log.warning("event not written", reason=event.reason, message=event.message, error=str(error))
 
 
 def _soaked(model: ModelFacts, memory: _Memory, monotonic: float) -> float:
@@ -162,7 +179,3 @@ def _soaked(model: ModelFacts, memory: _Memory, monotonic: float) -> float:
     if memory.soaking:
         memory.soaked += monotonic - memory.decided_at
     return memory.soaked
-
-
-def _remember(memory: _Memory, decision: Decision, monotonic: float) -> None:
-    memory.soaking, memory.decided_at = decision.soaking, monotonic

@@ -26,7 +26,11 @@ class Settings(BaseSettings):
     poll_seconds: float = Field(default=30.0, gt=0)
     """How often the source of each CompressedModel is asked (± 20 %)."""
     interval: float = Field(default=2.0, gt=0)
-    """How often everything is observed and decided."""
+    """How often each CompressedModel is decided at least; a change of what is watched decides at once."""
+    resync_seconds: float = Field(default=600.0, gt=0)
+    """How often everything is listed anew, whatever the watches said (± 20 %)."""
+    writes: int = Field(default=16, ge=1, le=64)
+    """How many writes to the API server may be under way at once."""
     stale_seconds: float = Field(default=900.0, gt=0)
     """Age of a heartbeat after which a node counts as offline."""
     single_tenant: bool = False

@@ -27,7 +27,9 @@ def connect(kubeconfig: Path, directory: Path) -> ControlPlane:
     """
     cluster, user = _current(kubeconfig)
     directory.mkdir(parents=True, exist_ok=True)
-    url = str(cluster["server"]).rstrip("/")
+    url = str(cluster.get("server") or "").rstrip("/")
+    if not url:
+        raise ClusterError(f"{kubeconfig}: the cluster of the current context has no server")
     ca = _file(cluster, "certificate-authority", directory / "ca.crt", kubeconfig)
     certificate = None
     token = str(user.get("token") or "")

@@ -1,4 +1,4 @@
-"""The Dockerfiles: what they copy exists, what they install is locked, and they run what the manifests run, as nobody."""
+"""The Dockerfiles: what they copy exists, what they install is locked, and they run what a manifest runs, as nobody."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
 """The chart's templates, from deploy/k8s/base: each file as it stands there, with the places that values change put in.
 
-So the chart cannot drift from the base; a place that is no longer found in the base is an error here, not a silent default there.
+So the chart cannot drift from the base: a place that is no longer found there is an error, not a silent default.
 """
 
 from __future__ import annotations

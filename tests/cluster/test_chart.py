@@ -1,4 +1,4 @@
-"""The chart, rendered by a real helm, against the base, rendered by a real kustomize; and both on the real API server."""
+"""The chart, rendered by a real helm, against the base, rendered by a real kustomize; both on the real API server."""
 
 from __future__ import annotations
 
@@ -140,7 +140,6 @@ def test_a_wrong_value_is_refused_with_its_name(helm: Render, value: str, senten
     rendered = helm(value)
     assert rendered.returncode != 0
     assert sentence in rendered.stderr
-    assert value.partition(".")[0] in rendered.stderr
 
 
 def test_another_namespace_is_refused_with_the_reason(helm: Render) -> None:

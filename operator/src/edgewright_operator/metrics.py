@@ -10,6 +10,8 @@ from prometheus_client import Counter, Gauge, Histogram
 from prometheus_client.core import GaugeMetricFamily
 from prometheus_client.registry import Collector
 
+from edgewright_contract.compressedmodel import GateStatus, Verdict
+from edgewright_contract.conditions import ConditionStatus, ConditionType
 from edgewright_operator.decide import Decision
 from edgewright_operator.facts import ModelFacts
 from edgewright_operator.fleet import Fleet
@@ -18,7 +20,12 @@ RECONCILE = Histogram("edgewright_reconcile_seconds", "Seconds of deciding one m
 ROLLBACKS = Counter("edgewright_rollbacks_total", "Rollouts that were sent back.", ["reason"])
 NODES = Gauge("edgewright_nodes", "Selected nodes by state.", ["model", "state"])
 WAVE = Gauge("edgewright_rollout_wave", "Wave that the rollout is in, from 0.", ["model"])
+CONDITION = Gauge("edgewright_condition", "Whether the condition of a CompressedModel is true.", ["model", "state"])
+GATE_VALUE = Gauge("edgewright_gate_value", "What a check of the current gate measured.", ["model", "check"])
+GATE_LIMIT = Gauge("edgewright_gate_limit", "The limit of a check of the current gate.", ["model", "check"])
+VERDICTS = Counter("edgewright_gate_verdicts_total", "Verdicts that gates came to.", ["verdict"])
 _STATES = ("live", "updating", "failed", "offline")
+_CONDITIONS = (ConditionType.READY, ConditionType.RECONCILING, ConditionType.STALLED, ConditionType.DEGRADED)
 
 
 def decided(model: ModelFacts, decision: Decision) -> None:
@@ -28,13 +35,31 @@ def decided(model: ModelFacts, decision: Decision) -> None:
             NODES.labels(model.key, state).set(getattr(decision.status.counts, state))
     if decision.status.wave is not None:
         WAVE.labels(model.key).set(decision.status.wave.index)
+    true = {found.type for found in decision.status.conditions if found.status is ConditionStatus.TRUE}
+    for kind in _CONDITIONS:
+        CONDITION.labels(model.key, kind).set(kind in true)
+    _gate(model.key, model.status.gate, decision.status.gate)
+
+
+def _gate(key: str, before: GateStatus | None, now: GateStatus | None) -> None:
+    for gauge in (GATE_VALUE, GATE_LIMIT):
+        gauge.remove_by_labels({"model": key})
+    for verdict in Verdict:
+        VERDICTS.labels(verdict)  # a counter that begins at zero, so that the first verdict is an increase
+    if now is None:
+        return
+    if before is None or before.verdict is not now.verdict:
+        VERDICTS.labels(now.verdict).inc()
+    for check in now.checks:
+        GATE_LIMIT.labels(key, check.name).set(check.limit)
+        if check.value is not None:
+            GATE_VALUE.labels(key, check.name).set(check.value)
 
 
 def forgotten(key: str) -> None:
     """A deleted model leaves no series behind."""
-    for state in _STATES:
-        NODES.remove_by_labels({"model": key, "state": state})
-    WAVE.remove_by_labels({"model": key})
+    for gauge in (NODES, WAVE, CONDITION, GATE_VALUE, GATE_LIMIT):
+        gauge.remove_by_labels({"model": key})
 
 
 class NodeMetrics(Collector):

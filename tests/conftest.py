@@ -1,8 +1,9 @@
-"""For all parts: a release small enough to be signed a thousand times, with the shape that a real one has."""
+"""For all parts: a release small enough to be signed a thousand times; made-up traces and a recipe that learns them."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -67,3 +68,52 @@ def _draft(name: str, files: dict[str, bytes], digest_of: Callable[[bytes], str]
         "notAfter": None,
         "hardwareClasses": [],
     }
+
+
+TINY_RECIPE = """
+name = "nilm-identify"
+[data]
+min_days = 6
+[window]
+seconds = 256
+hop_seconds = 256
+[network]
+channels = [16, 16]
+kernels = [1, 3]
+hidden = 16
+bin_seconds = 16
+[training]
+steps = 60
+batch = 8
+[compression]
+pruning = [{importance = "l2", scope = "local", ratio = 0.5}]
+finetune_steps = 20
+[release]
+golden_windows = 8
+"""
+
+
+@pytest.fixture(scope="session")
+def tiny_recipe_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A recipe that trains in seconds on `tracebase_folder`."""
+    file = tmp_path_factory.mktemp("recipe") / "tiny.toml"
+    file.write_text(TINY_RECIPE)
+    return file
+
+
+@pytest.fixture(scope="session")
+def tracebase_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Made-up traces in Tracebase's own form: for the program they are measured ones."""
+    from edgewright_pipelines.data import synthetic
+
+    folder = tmp_path_factory.mktemp("traces")
+    clock = [f"{second // 3600:02}:{second // 60 % 60:02}:{second % 60:02}" for second in range(86_400)]
+    for trace in synthetic.generate(seed=3, devices=2, days=4):
+        _, appliance, name = trace.name.split("/")
+        device, date = name.rsplit("_", 1)
+        year, month, day = date.split("-")
+        file = folder / "complete" / appliance / f"dev_{device}_{year}.{month}.{day}.csv"
+        file.parent.mkdir(parents=True, exist_ok=True)
+        rows = zip(clock, trace.watts.tolist(), strict=True)
+        file.write_text("\n".join(f"{day}/{month}/{year} {time};{watts};{watts}" for time, watts in rows))
+    return folder

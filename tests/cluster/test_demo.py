@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import httpx2
@@ -13,69 +14,36 @@ import pytest
 
 from edgewright_local.binaries import Binary
 from edgewright_local.processes import still_running
-from edgewright_pipelines.data import synthetic
 
 ROOT = Path(__file__).parents[2]
-RECIPE = """
-name = "nilm-identify"
-[data]
-min_days = 6
-[window]
-seconds = 256
-hop_seconds = 256
-[network]
-channels = [16, 16]
-kernels = [1, 3]
-hidden = 16
-bin_seconds = 16
-[training]
-steps = 60
-batch = 8
-[compression]
-pruning = [{importance = "l2", scope = "local", ratio = 0.5}]
-finetune_steps = 20
-[release]
-golden_windows = 8
-"""
 
 
-@pytest.fixture(scope="module")
-def traces(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("traces")
-    for trace in synthetic.generate(seed=3, devices=2, days=4):
-        _, appliance, day = trace.name.split("/")
-        device, date = day.rsplit("_", 1)
-        year, month, number = date.split("-")
-        file = folder / "complete" / appliance / f"dev_{device}_{year}.{month}.{number}.csv"
-        file.parent.mkdir(parents=True, exist_ok=True)
-        file.write_text(
-            "\n".join(
-                f"{number}/{month}/{year} {second // 3600:02}:{second // 60 % 60:02}:{second % 60:02};{watts};{watts}"
-                for second, watts in enumerate(trace.watts.tolist())
-            )
+Run = Callable[..., subprocess.Popen[str]]
+
+
+@pytest.fixture
+def demo(tmp_path: Path, tiny_recipe_file: Path, tracebase_folder: Path) -> Run:
+    """Starts `edgewright demo` in a workspace of its own."""
+
+    def start(*arguments: str) -> subprocess.Popen[str]:
+        command = [sys.executable, "-m", "edgewright_cli.main", "demo", "--recipe", str(tiny_recipe_file)]
+        return subprocess.Popen(
+            [*command, "--workspace", str(tmp_path), *arguments],
+            cwd=ROOT,
+            env={**os.environ, "TRACEBASE_DIR": str(tracebase_folder)},
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
         )
-    return folder
 
-
-def _demo(workspace: Path, traces: Path, *arguments: str) -> subprocess.Popen[str]:
-    recipe = workspace / "tiny.toml"
-    recipe.write_text(RECIPE)
-    command = [sys.executable, "-m", "edgewright_cli.main", "demo", "--recipe", str(recipe)]
-    return subprocess.Popen(
-        [*command, "--workspace", str(workspace), *arguments],
-        cwd=ROOT,
-        env={**os.environ, "TRACEBASE_DIR": str(traces)},
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-    )
+    return start
 
 
 @pytest.mark.timeout(400)
 def test_the_demo_rolls_out_and_swaps_without_a_failed_request_and_leaves_nothing(
-    tmp_path: Path, traces: Path, binaries: dict[Binary, Path]
+    demo: Run, tmp_path: Path, binaries: dict[Binary, Path]
 ) -> None:
-    running = _demo(tmp_path, traces, "--json")  # without --exit: as a person runs it, who looks and presses Ctrl-C
+    running = demo("--json")  # without --exit: as a person runs it, who looks and presses Ctrl-C
     try:
         assert running.stdout is not None
         while not (line := running.stdout.readline()).startswith("{"):
@@ -104,9 +72,9 @@ def test_the_demo_rolls_out_and_swaps_without_a_failed_request_and_leaves_nothin
 
 
 def test_a_demo_whose_starter_was_killed_is_ended_by_stop(
-    tmp_path: Path, traces: Path, binaries: dict[Binary, Path]
+    demo: Run, tmp_path: Path, binaries: dict[Binary, Path]
 ) -> None:
-    running = _demo(tmp_path, traces)
+    running = demo()
     try:
         deadline = time.monotonic() + 60
         while not still_running(tmp_path / "demo"):
@@ -116,7 +84,7 @@ def test_a_demo_whose_starter_was_killed_is_ended_by_stop(
         running.kill()
         running.communicate()
     assert still_running(tmp_path / "demo")
-    ending = _demo(tmp_path, traces, "--stop")
+    ending = demo("--stop")
     said, _ = ending.communicate(timeout=60)
     assert said.startswith("ended ")
     assert still_running(tmp_path / "demo") == []

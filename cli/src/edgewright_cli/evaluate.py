@@ -4,34 +4,73 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
+from rich.table import Table
 
 from edgewright_cli import data as data_command
-from edgewright_cli.output import JsonFlag, out, print_json, sentences
+from edgewright_cli.output import JsonFlag, err, out, print_json, sentences
+
+WORKSPACE = Path(".edgewright")
 
 
 def evaluate(
-    release: Annotated[Path, typer.Argument(help="Folder of a release.")],
+    release: Annotated[str, typer.Argument(help="A folder, name/version, name/alias, or latest.")],
     data: data_command.DataOption = None,
     variant: Annotated[str | None, typer.Option(help="Which variant; else the first.")] = None,
+    mlflow: Annotated[str | None, typer.Option(help="URL of the MLflow server that has the release.")] = None,
+    keys: Annotated[Path | None, typer.Option(help="Folder with root.pub and trust.json, for --mlflow.")] = None,
+    workspace: Annotated[Path, typer.Option(help="Where releases of earlier commands are found.")] = WORKSPACE,
     json_output: JsonFlag = False,
 ) -> None:
     """Score a release on traces: macro-F1 for each window and each day, accuracy, cross-entropy, F1 of each class.
 
-    Example: edgewright evaluate .edgewright/release --data data/tracebase --variant base-int8 --json
+    Without --mlflow a release is looked for among those that `edgewright train` and `edgewright demo` left here.
+
+    Examples:
+      edgewright evaluate latest --data data/tracebase
+      edgewright evaluate nilm-identify/2 --variant base-int8 --json
+      edgewright evaluate nilm-identify/production --mlflow http://127.0.0.1:5000 --keys keys
     """
-    from edgewright_pipelines import scoring
+    from edgewright_pipelines import release_folder, resolve, scoring, signing_keys, windows
     from edgewright_pipelines.data import location, traces
 
-    with sentences(scoring.ScoringError, traces.DataError, location.LocationError):
+    expected: tuple[type[Exception], ...] = (
+        resolve.ResolveError,
+        release_folder.FolderError,
+        signing_keys.KeysError,
+        scoring.ScoringError,
+        traces.DataError,
+        location.LocationError,
+        windows.WindowError,
+        OSError,
+    )
+    if mlflow is not None:
+        from edgewright_pipelines import registry  # brings MLflow, which takes seconds
+
+        expected += (registry.RegistryError,)
+    with sentences(*expected):
+        folder = resolve.resolve_release(release, mlflow=mlflow, keys=keys, workspace=workspace)
         directory = data_command.located(data)
         if directory is None:
             raise traces.DataError("no traces: set TRACEBASE_DIR, pass --data, or run `edgewright data fetch` first")
-        found, _ = traces.read(directory, cache=Path(".edgewright/traces"))
-        scored = scoring.score_release(release, found, variant)
-    result = scored.as_json()
+        found, report = traces.read(directory, cache=workspace / "traces")
+        if report.skipped:
+            err.print(f"{len(report.skipped)} files were skipped; `edgewright data report` names them")
+        scored = scoring.score_release(folder, found, variant)
+    result = {"release": str(folder), **scored.as_json()}
     if json_output:
         print_json(result)
         return
-    for key in ("variant", "macroF1", "dayMacroF1", "accuracy", "bce", "windows", "days"):
+    for key in ("release", "variant", "macroF1", "dayMacroF1", "accuracy", "bce", "windows", "days"):
         value = result[key]
         out.print(f"{key:12} {value:.4f}" if isinstance(value, float) else f"{key:12} {value}")
+    out.print(_table(result["perClass"]))
+    if result["unknownClasses"]:
+        unknown = ", ".join(f"{name} ({days} days)" for name, days in result["unknownClasses"].items())
+        out.print(f"not known to the release, counted apart: {unknown}")
+
+
+def _table(per_class: dict[str, float]) -> Table:
+    table = Table("CLASS", "F1", box=None)
+    for name, value in sorted(per_class.items(), key=lambda pair: pair[1]):
+        table.add_row(name, f"{value:.3f}")
+    return table

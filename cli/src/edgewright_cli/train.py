@@ -68,8 +68,12 @@ def train(
         with StageProgress() as report:
             result = flow.run(loaded, source, stages.Stages(workspace / "stages"), report)
         summary: dict[str, Any] = {"variants": [_row(built, result) for built in result.variants]}
+        chosen = only.split(",") if only else None
         if mlflow and keys:
-            summary["published"] = _publish(result, mlflow, keys, alias, only.split(",") if only else None)
+            summary["published"] = _publish(result, mlflow, keys, alias, chosen, workspace)
+            summary["release"] = summary["published"].pop("folder")
+        else:
+            summary["release"] = str(_keep(result, chosen, workspace))
     summary["seconds"] = round(time.monotonic() - started, 1)
     summary["synthetic"] = result.synthetic
     if json_output:
@@ -78,6 +82,7 @@ def train(
     out.print(_table(summary["variants"]))
     if "published" in summary:
         out.print(f"published version {summary['published']['version']} ({summary['published']['manifest']})")
+    out.print(f"release in {summary['release']}; `edgewright evaluate latest` scores it")
 
 
 def _source(data: Path | None, workspace: Path) -> "Source":
@@ -115,17 +120,36 @@ def _table(rows: list[dict[str, Any]]) -> Table:
     return table
 
 
-def _publish(result: "Result", url: str, keys: Path, alias: str | None, only: list[str] | None) -> dict[str, Any]:
+def _keep(result: "Result", only: list[str] | None, workspace: Path) -> Path:
+    """The release as a folder, without a signature: to look at and to score, not to roll out."""
+    from edgewright_pipelines import handover, release_folder, resolve
+
+    now = datetime.now(UTC)
+    unsigned = handover.unsigned(result, created=now, only=only)
+    folder = workspace / resolve.RELEASES / unsigned.registered_model / "unpublished"
+    return release_folder.write_unsigned(folder, unsigned.numbered(version=1, sequence=int(now.timestamp())))
+
+
+def _publish(
+    result: "Result", url: str, keys: Path, alias: str | None, only: list[str] | None, workspace: Path
+) -> dict[str, Any]:
     # the client retries for minutes by default, and a person waits here
     os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "3")
     logging.getLogger("mlflow").setLevel(logging.WARNING)
     from mlflow import MlflowClient
 
-    from edgewright_pipelines import handover, publish, signing_keys, tracking
+    from edgewright_pipelines import handover, publish, resolve, signing_keys, tracking
 
     client = MlflowClient(tracking_uri=url)
     key = signing_keys.load(keys).private(signing_keys.Role.RELEASE)
     run_id = tracking.log(client, result)
     unsigned = handover.unsigned(result, created=datetime.now(UTC), only=only, run_id=run_id)
     done = publish.to_mlflow(unsigned, key, client, alias=alias, now=time.time(), run_id=run_id)
-    return {"version": done.version, "sequence": done.sequence, "manifest": done.manifest, "run": run_id}
+    folder = resolve.fetch(client, unsigned.registered_model, str(done.version), keys, workspace)
+    return {
+        "version": done.version,
+        "sequence": done.sequence,
+        "manifest": done.manifest,
+        "run": run_id,
+        "folder": str(folder),
+    }

@@ -105,14 +105,24 @@ def read(folder: Path) -> Signed:
 
 def write(folder: Path, stored: Signed) -> Path:
     """Write the folder as a whole or not at all; one that was there before is replaced. Paths are signed paths."""
+    return _write(folder, stored.files, stored.manifest)
+
+
+def write_unsigned(folder: Path, files: Mapping[str, bytes]) -> Path:
+    """As `write`, without a manifest: a release to look at and to score, which no node would take."""
+    return _write(folder, files, None)
+
+
+def _write(folder: Path, files: Mapping[str, bytes], manifest: bytes | None) -> Path:
     folder.parent.mkdir(parents=True, exist_ok=True)
     part = Path(tempfile.mkdtemp(prefix=f".{folder.name}.", dir=folder.parent))
     try:
-        for path, data in stored.files.items():
+        for path, data in files.items():
             file = part / names.RELEASE_FOLDER / path
             file.parent.mkdir(parents=True, exist_ok=True)
             file.write_bytes(data)
-        (part / names.MANIFEST_FILE).write_bytes(stored.manifest)
+        if manifest is not None:
+            (part / names.MANIFEST_FILE).write_bytes(manifest)
         part.chmod(0o755)
         if folder.exists():
             shutil.rmtree(folder)

@@ -49,3 +49,33 @@ def test_warm_up_is_not_timed(model):
 def test_real_time_is_plausible(model):
     found = latency.measure({"a": model}, np.zeros(256), effort=Effort(warmup=5, rounds=3, runs=20))["a"]
     assert 1.0 < found.p50 <= found.p95 < 1_000_000
+
+
+def test_processor_time_is_that_of_one_window(model):
+    """A processor clock that moves 30 us in each round of 3 runs."""
+    reads = itertools.count()
+    effort = Effort(warmup=0, rounds=4, runs=3)
+    found = latency.measure(
+        {"a": model}, np.zeros(256), effort=effort, cpu_clock=lambda: (next(reads) + 1) // 2 * 30_000
+    )
+    assert found["a"].cpu == pytest.approx(10.0)
+
+
+class _Counter:
+    """Each reading is one joule later."""
+
+    def __init__(self):
+        self.joules = 0.0
+
+    def read(self):
+        self.joules += 1.0
+        return self.joules
+
+    def since(self, before):
+        return self.read() - before
+
+
+def test_joules_are_those_of_one_window_where_they_can_be_read(model):
+    effort = Effort(warmup=0, rounds=2, runs=4)
+    found = latency.measure({"a": model}, np.zeros(256), effort=effort, counter=_Counter())
+    assert found["a"].joules == pytest.approx(0.25)

@@ -63,8 +63,26 @@ def test_small_layers_shrink_at_ratios_where_rounding_down_would_leave_them_whol
 
 
 def test_a_layer_that_must_stay_whole_is_an_error_and_not_a_surprise(calibration):
-    with pytest.raises(prune.PruningError, match=r"Layer stages\.0\.0 kept all 16 channels although 12 should go"):
-        prune.shrink(_network(), _point(ratio=0.75), calibration, round_to=16)
+    audit = prune.shrink(_network(), _point(ratio=0.75), calibration, round_to=16).audit
+    assert [error[:64] for error in audit.errors] == [
+        "Layer stages.0.0 kept all 16 channels although 12 should go; use"
+    ]
+
+
+def test_a_layer_that_lost_far_more_than_was_asked_is_an_error_too():
+    layers = (LayerAudit("a", 64, 48, 44), LayerAudit("b", 64, 48, 32), LayerAudit("c", 64, 2, 8))
+    assert [re.search(r"Layer (\w)", error)[1] for error in Audit(0.5, 8, layers, 10, 5).errors] == ["b"]
+
+
+@pytest.mark.parametrize("kind", list(NetworkKind))
+def test_a_shell_takes_the_weights_of_a_pruned_network_and_answers_alike(kind, calibration):
+    network = _network(kind)
+    shrunk = prune.shrink(network, _point(), calibration)
+    widths = {layer.layer: layer.achieved for layer in shrunk.audit.layers}
+    watts = torch.from_numpy(calibration.watts)
+    shell = prune.narrowed(network, widths, watts[:2])
+    shell.load_state_dict(shrunk.network.state_dict())
+    assert torch.equal(shell(watts), shrunk.network(watts))
 
 
 def test_audit_forgives_less_than_half_a_multiple():

@@ -8,25 +8,21 @@ import io
 import json
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, astuple, dataclass
-from functools import partial
 from typing import Any
 
-import numpy as np
 import torch
 
 from edgewright_pipelines import (
-    calibrate,
+    audit,
     evaluate,
-    export,
     latency,
     machine,
     networks,
-    prune,
-    quantize,
     splits,
     train,
     windows,
 )
+from edgewright_pipelines.compress import BASE, Compressor, Kept, Made, Report
 from edgewright_pipelines.data.source import Source
 from edgewright_pipelines.data.traces import Trace, of_subsets
 from edgewright_pipelines.networks import Classifier
@@ -35,16 +31,10 @@ from edgewright_pipelines.splits import Split
 from edgewright_pipelines.stages import Stages
 from edgewright_pipelines.windows import WindowSet
 
-Report = Callable[[str, float], None]
-"""What runs, and which fraction of it is done."""
-
-CALIBRATION_WINDOWS = 256
-BASE = "base"
-
 
 @dataclass(frozen=True, slots=True)
 class Built:
-    """One variant: its file, where it comes from, and what was measured of the file."""
+    """One variant: its file, where it comes from, what was measured of the file, and whether it may be released."""
 
     name: str
     onnx: bytes
@@ -52,6 +42,8 @@ class Built:
     parent: str | None
     pruning: Pruning | None
     measured: evaluate.Measured
+    facts: audit.Facts
+    verdict: audit.Verdict
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,7 +64,7 @@ def run(recipe: Recipe, source: Source, stages: Stages, report: Report) -> Resul
     """Train, compress and measure; finished stages of an earlier run with the same inputs are reused.
 
     Raises:
-        SplitError, WindowError, TrainingError, PruningError, ParityError, QuantizationError: with a sentence.
+        SplitError, WindowError, TrainingError, PruningError, QuantizationError: with a sentence.
     """
     report("reading the split", 0.0)
     digest = source.digest()
@@ -80,20 +72,11 @@ def run(recipe: Recipe, source: Source, stages: Stages, report: Report) -> Resul
     cut = {name: _windows(recipe, split, side) for name, side in _sides(split).items()}
     line = _Line(recipe, split, cut["train"], cut["validation"], digest, stages, report)
     base, history = line.base()
-    files = {BASE: line.exported(BASE, base)}
-    for point in recipe.compression.pruning:
-        files[point.name] = line.pruned(base, point)
-    named = line.precisions(files)
-    measured = line.measured({name: onnx for name, (onnx, _, _) in named.items()}, cut["test"])
-    points = {point.name: point for point in recipe.compression.pruning}
-    variants = []
-    for name, (onnx, precision, origin) in named.items():
-        parent = f"{origin}-{Precision.FP32}" if precision is Precision.INT8 else None
-        variants.append(Built(name, onnx, precision, parent, points.get(origin), measured[name]))
+    made = line.compressor().variants(Kept(BASE, base))
     return Result(
         recipe,
         split.classes,
-        tuple(variants),
+        line.judged(made, cut["test"], scored=not source.synthetic),
         cut["validation"],
         cut["test"],
         digest,
@@ -165,36 +148,34 @@ class _Line:
         history = tuple(train.Point(int(step), *rest) for step, *rest in stored["history"].tolist())
         return fresh.eval(), history
 
-    def pruned(self, base: Classifier, point: Pruning) -> bytes:
-        compression = self.recipe.compression
-        what = f"pruning {point.name}"
+    def compressor(self) -> Compressor:
+        return Compressor(
+            self.recipe,
+            self.split,
+            self.train_windows,
+            self.validation,
+            self.decided_by(),
+            self.stages,
+            self.report,
+        )
 
-        def make() -> bytes:
-            shrunk = prune.shrink(
-                base, point, self._labelled(), round_to=compression.round_to, seed=self.recipe.seed
+    def judged(self, made: Sequence[Made], test: WindowSet, *, scored: bool) -> tuple[Built, ...]:
+        measured = self.measured({each.name: each.onnx for each in made}, test)
+        candidates = [audit.Candidate(each.name, each.parent, each.facts, measured[each.name]) for each in made]
+        verdicts = audit.judge(candidates, made[0].name, self.recipe.audit, scored=scored)
+        return tuple(
+            Built(
+                each.name,
+                each.onnx,
+                each.precision,
+                each.parent,
+                each.point,
+                measured[each.name],
+                each.facts,
+                verdicts[each.name],
             )
-            tuned = train.finetune(
-                shrunk.network, base, self.split, self.recipe, seed=self.recipe.seed, report=self._steps(what)
-            )
-            return self._export(tuned.network)
-
-        settings = compression.model_dump(mode="json", exclude={"pruning", "precisions"})
-        decided = self.decided_by(point=point.model_dump(mode="json"), compression=settings)
-        return self.stages.keep(point.name, decided, make)
-
-    def exported(self, name: str, network: Classifier) -> bytes:
-        return self.stages.keep(f"{name}-onnx", self.decided_by(), lambda: self._export(network))
-
-    def precisions(self, files: dict[str, bytes]) -> dict[str, tuple[bytes, Precision, str]]:
-        named: dict[str, tuple[bytes, Precision, str]] = {}
-        for index, (origin, onnx) in enumerate(files.items()):
-            named[f"{origin}-{Precision.FP32}"] = (onnx, Precision.FP32, origin)
-            if Precision.INT8 in self.recipe.compression.precisions:
-                self.report("quantizing", index / len(files))
-                decided = self.decided_by(parent=hashlib.sha256(onnx).hexdigest())
-                int8 = self.stages.keep(f"{origin}-int8", decided, partial(self._quantized, onnx))
-                named[f"{origin}-{Precision.INT8}"] = (int8, Precision.INT8, origin)
-        return named
+            for each in made
+        )
 
     def measured(self, files: dict[str, bytes], test: WindowSet) -> dict[str, evaluate.Measured]:
         """Taken once for the same files on the same machine: the table and the release tell one figure, not two."""
@@ -211,22 +192,6 @@ class _Line:
         digests = {name: hashlib.sha256(onnx).hexdigest() for name, onnx in files.items()}
         kept = self.stages.keep("measured", self.decided_by(files=digests, machine=machine.described()), make)
         return {name: evaluate.remembered(found) for name, found in json.loads(kept).items()}
-
-    def _quantized(self, onnx: bytes) -> bytes:
-        return quantize.to_int8(onnx, self._labelled().watts[:, 0, :])
-
-    def _export(self, network: Classifier) -> bytes:
-        heat = calibrate.temperature(network, self.validation)
-        onnx = export.to_onnx(network, self.recipe.window.seconds, temperature=heat)
-        export.check_parity(network, onnx, self.validation.watts[:64], temperature=heat)
-        return onnx
-
-    def _labelled(self) -> prune.Calibration:
-        rng = np.random.default_rng(self.recipe.seed)
-        count = len(self.train_windows)
-        drawn = np.sort(rng.choice(count, size=min(CALIBRATION_WINDOWS, count), replace=False))
-        watts = self.train_windows.watts[drawn].astype(np.float32)[:, None, :]
-        return prune.Calibration(watts, self.train_windows.label[drawn].astype(np.int64))
 
     def _steps(self, what: str) -> Callable[[int, int, float], None]:
         return lambda step, steps, loss: self.report(f"{what} (loss {loss:.2f})", step / steps)

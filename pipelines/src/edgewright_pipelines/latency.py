@@ -2,12 +2,14 @@
 
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+import onnxruntime
 
+from edgewright_pipelines import rapl
 from edgewright_pipelines.session import INPUT, OUTPUT, opened
 
 Clock = Callable[[], int]  # nanoseconds, never backwards
@@ -24,11 +26,17 @@ class Effort:
 
 @dataclass(frozen=True, slots=True)
 class Latency:
-    """Microseconds of one window, batch 1, one thread."""
+    """Microseconds of one window, batch 1, one thread.
+
+    cpu: processor time of one window, the proxy of the energy that a node spends; joules: energy of the processor
+    package for one window, where RAPL can be read (it holds whatever else the machine did).
+    """
 
     p50: float
     p95: float
     runs: int
+    cpu: float | None = None
+    joules: float | None = None
 
 
 def measure(
@@ -37,6 +45,8 @@ def measure(
     *,
     effort: Effort | None = None,
     clock: Clock = time.perf_counter_ns,
+    cpu_clock: Clock = time.process_time_ns,
+    counter: rapl.Counter | None = None,
 ) -> dict[str, Latency]:
     """Latency of each file on one window `example` [window]; a busy moment of the machine meets all files alike."""
     effort = effort or Effort()
@@ -45,14 +55,43 @@ def measure(
     for session in sessions.values():
         for _ in range(effort.warmup):
             session.run([OUTPUT], feed)
-    taken: dict[str, list[int]] = {name: [] for name in models}
+    counter = counter or rapl.found()
+    spent = {name: _Spent() for name in models}
     for _ in range(effort.rounds):
         for name, session in sessions.items():
-            for _ in range(effort.runs):
-                started = clock()
-                session.run([OUTPUT], feed)
-                taken[name].append(clock() - started)
-    return {name: summarize(nanoseconds) for name, nanoseconds in taken.items()}
+            _round(session, feed, effort.runs, spent[name], clock, cpu_clock, counter)
+    return {name: entry.summarized() for name, entry in spent.items()}
+
+
+@dataclass(slots=True)
+class _Spent:
+    nanoseconds: list[int] = field(default_factory=list)
+    cpu: int = 0
+    joules: float | None = None
+
+    def summarized(self) -> Latency:
+        runs = len(self.nanoseconds)
+        joules = None if self.joules is None else self.joules / runs
+        return replace(summarize(self.nanoseconds), cpu=self.cpu / runs / 1000.0, joules=joules)
+
+
+def _round(
+    session: onnxruntime.InferenceSession,
+    feed: Mapping[str, npt.NDArray[np.float32]],
+    runs: int,
+    spent: _Spent,
+    clock: Clock,
+    cpu_clock: Clock,
+    counter: rapl.Counter | None,
+) -> None:
+    energy, cpu = counter.read() if counter else 0.0, cpu_clock()
+    for _ in range(runs):
+        started = clock()
+        session.run([OUTPUT], feed)
+        spent.nanoseconds.append(clock() - started)
+    spent.cpu += cpu_clock() - cpu
+    if counter:
+        spent.joules = (spent.joules or 0.0) + counter.since(energy)
 
 
 def summarize(nanoseconds: list[int]) -> Latency:

@@ -1,7 +1,8 @@
 """Stage `train.fit → prune.shrink → train.finetune → export.to_onnx`: whole channels leave a trained network."""
 
 import copy
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
 
 import numpy as np
 import numpy.typing as npt
@@ -17,7 +18,7 @@ from edgewright_pipelines.selection import keep, rounded, weakest
 
 
 class PruningError(ValueError):
-    """Pruning that did not do what was asked; the text says in which layer."""
+    """Pruning that left a network that cannot run; the text says why."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,6 +33,14 @@ class LayerAudit:
     def left_whole(self, round_to: int) -> bool:
         """Whether the layer was asked to lose at least half a multiple and lost nothing."""
         return self.achieved == self.before and self.before - self.requested > round_to / 2
+
+    def astray(self, round_to: int) -> bool:
+        """Whether more than rounding lies between what was asked and what is left (one multiple always stays)."""
+        return abs(self.achieved - max(self.requested, round_to)) > round_to / 2 and self.achieved != self.before
+
+    def as_json(self) -> dict[str, str | int]:
+        """For a stage's file and for reports."""
+        return asdict(self)
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,13 +61,18 @@ class Audit:
 
     @property
     def errors(self) -> tuple[str, ...]:
-        """One sentence for each layer that was asked to shrink and did not."""
-        return tuple(
-            f"Layer {layer.layer} kept all {layer.before} channels although {layer.before - layer.requested} should go;"
-            f" use a round_to below {self.round_to} or a wider layer."
-            for layer in self.layers
-            if layer.left_whole(self.round_to)
-        )
+        """One sentence for each layer that did not shrink, or not as asked."""
+        return tuple(sentence for layer in self.layers if (sentence := self._error(layer)))
+
+    def _error(self, layer: LayerAudit) -> str:
+        if layer.left_whole(self.round_to):
+            return (
+                f"Layer {layer.layer} kept all {layer.before} channels although {layer.before - layer.requested} should"
+                f" go; use a round_to below {self.round_to} or a wider layer."
+            )
+        if layer.astray(self.round_to):
+            return f"Layer {layer.layer} has {layer.achieved} channels where {layer.requested} were asked for."
+        return ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,7 +96,8 @@ def shrink(
 ) -> Shrunk:
     """Prune a copy of `network` to one point of the grid; the output layer and fixed layers keep all their channels.
 
-    Raises PruningError if a layer that should shrink was left whole, or the pruned network does not run.
+    What was not done as asked stands in the audit's errors, by which `audit.judge` refuses the variant.
+    Raises PruningError if the pruned network does not run.
     """
     network = copy.deepcopy(network).eval()
     before = _parameters(network)
@@ -96,8 +111,18 @@ def shrink(
     for parameter in network.parameters():
         parameter.grad = None
     audit = Audit(point.ratio, round_to, layers, before, _parameters(network))
-    _check(network, audit, calibration)
+    _check(network, calibration)
     return Shrunk(network, audit)
+
+
+def narrowed(network: Classifier, widths: Mapping[str, int], example: torch.Tensor) -> Classifier:
+    """A copy with so many channels in each named layer, whichever they are: a shell for weights pruned earlier."""
+    network = copy.deepcopy(network).eval()
+    graph = torch_pruning.DependencyGraph().build_dependency(network, example)
+    for name in _groups(graph, network):
+        before = _channels(network.get_submodule(name))
+        _remove(graph, network, name, list(range(widths[name], before)))
+    return network
 
 
 def _gradients(network: Classifier, calibration: Calibration) -> None:
@@ -140,16 +165,16 @@ def _cut(
     round_to: int,
 ) -> LayerAudit:
     before = len(score)
+    _remove(graph, network, name, weakest(score, rounded(requested, before, round_to)))
+    return LayerAudit(name, before, requested, _channels(network.get_submodule(name)))
+
+
+def _remove(graph: torch_pruning.DependencyGraph, network: Classifier, name: str, gone: list[int]) -> None:
     layer = network.get_submodule(name)
-    gone = weakest(score, rounded(requested, before, round_to))
+    linear = isinstance(layer, nn.Linear)
+    prune = torch_pruning.prune_linear_out_channels if linear else torch_pruning.prune_conv_out_channels
     if gone:
-        prune = (
-            torch_pruning.prune_conv_out_channels
-            if isinstance(layer, nn.Conv2d)
-            else torch_pruning.prune_linear_out_channels
-        )
         graph.get_pruning_group(layer, prune, idxs=gone).prune()
-    return LayerAudit(name, before, requested, _channels(layer))
 
 
 def _channels(layer: nn.Module) -> int:
@@ -163,9 +188,7 @@ def _parameters(network: Classifier) -> int:
     return sum(parameter.numel() for parameter in network.parameters())
 
 
-def _check(network: Classifier, audit: Audit, calibration: Calibration) -> None:
-    if audit.errors:
-        raise PruningError(" ".join(audit.errors))
+def _check(network: Classifier, calibration: Calibration) -> None:
     try:
         with torch.no_grad():
             network(torch.from_numpy(calibration.watts[:1]))

@@ -13,6 +13,7 @@ from edgewright_contract.release import Importance, Precision, Scope
 from edgewright_pipelines.data.names import Subset
 from edgewright_pipelines.recipe_errors import RecipeError, did_you_mean, sentences
 from edgewright_pipelines.recipe_sections import (
+    Audit,
     Augmentation,
     Compression,
     Data,
@@ -24,10 +25,12 @@ from edgewright_pipelines.recipe_sections import (
     Split,
     SplitBy,
     Training,
+    Way,
     Window,
 )
 
 __all__ = [
+    "Audit",
     "Augmentation",
     "Compression",
     "Data",
@@ -44,6 +47,7 @@ __all__ = [
     "SplitBy",
     "Subset",
     "Training",
+    "Way",
     "Window",
     "load",
 ]
@@ -65,6 +69,7 @@ class Recipe(Section):
     network: Network = Field(default_factory=Network, description="a table [network]")
     training: Training = Field(default_factory=Training, description="a table [training]")
     compression: Compression = Field(default_factory=Compression, description="a table [compression]")
+    audit: Audit = Field(default_factory=Audit, description="a table [audit]")
     release: Release = Field(default_factory=Release, description="a table [release]")
 
     @model_validator(mode="after")

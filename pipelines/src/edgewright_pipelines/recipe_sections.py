@@ -28,6 +28,13 @@ class NetworkKind(StrEnum):
     STUDY_CNN = "study-cnn"
 
 
+class Way(StrEnum):
+    """How INT8 is made: rounded after training, or trained a little more while rounding."""
+
+    PTQ = "ptq"
+    QAT = "qat"
+
+
 class Section(BaseModel):
     """A table of a recipe: frozen, no unknown keys, no silent conversion."""
 
@@ -164,8 +171,16 @@ class Compression(Section):
         tuple(Precision), min_length=1, description='a list of "fp32" and "int8"; "fp32" must be in it'
     )
 
+    ways: tuple[Way, ...] = Field(
+        (Way.PTQ,), min_length=1, description='how INT8 is made, each beside the other: a list of "ptq" and "qat"'
+    )
+    qat_steps: int = Field(300, ge=1, description="steps of training aware of rounding: a whole number, 1 or more")
+    qat_learning_rate: Positive = Field(2e-4, le=1, description="more than 0, at most 1")
+
     @model_validator(mode="after")
     def _check(self) -> Self:
+        if len(set(self.ways)) != len(self.ways):
+            raise ValueError("ways names one way twice; name each once")
         if Precision.FP32 not in self.precisions:
             raise ValueError('precisions lacks "fp32"; every other variant is compared with its fp32 parent, so add it')
         if len(set(self.precisions)) != len(self.precisions):
@@ -178,6 +193,23 @@ class Compression(Section):
         if empty := [point for point in self.pruning if round(point.ratio * 100) in (0, 100)]:
             raise ValueError(f"pruning ratio {empty[0].ratio} rounds to 0 or 100 percent; use 0.01 to 0.99")
         return self
+
+
+class Audit(Section):
+    """What a variant must keep to be released; the base that was trained is what it is compared with."""
+
+    parity: Positive = Field(
+        1e-4, lt=1, description="largest difference of a probability between torch and the file: 0 to 1, exclusive"
+    )
+    layer_decibels: float = Field(
+        10.0, ge=-20, le=100, description="least signal-to-noise of each rounded layer's output: -20 to 100 dB"
+    )
+    energy_growth: float = Field(
+        0.05, ge=0, le=1, description="growth of the energy error over the base, part of all energy: 0 to 1"
+    )
+    class_energy_growth: float = Field(
+        0.25, ge=0, le=10, description="the same for one class, part of the energy that it took: 0 to 10"
+    )
 
 
 class Release(Section):

@@ -1,0 +1,157 @@
+"""Beside `quantize.to_int8`, the other way to INT8: a short training that already rounds as the exported file will.
+
+The network is folded first (no batch norms, even channels), so what is trained is exactly what is exported.
+Importing this takes seconds (torchao), so `compress` does it only where a recipe asks for it.
+"""
+
+import copy
+import logging
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import fx, nn
+from torch.nn import functional
+from torchao.quantization.pt2e import disable_observer, move_exported_model_to_eval  # type: ignore[import-untyped]
+from torchao.quantization.pt2e.quantize_pt2e import (  # type: ignore[import-untyped]
+    convert_pt2e,
+    prepare_qat_pt2e,
+)
+
+from edgewright_pipelines import export, quantize
+from edgewright_pipelines.fold import fold
+from edgewright_pipelines.networks import Classifier
+from edgewright_pipelines.rounding import Rounding
+from edgewright_pipelines.sampling import Sampler
+from edgewright_pipelines.train import DISTILLATION_TEMPERATURE, Report, Schedule, TrainingError, silent
+
+WARMUP_FRACTION = 0.1
+LEARNING_SHARE = 0.5  # part of the steps in which ranges still move; later they must stand as in the file
+EXAMPLE_BATCH = 2
+
+
+@dataclass(frozen=True, slots=True)
+class Lesson:
+    """One training aware of rounding: steps, windows in a step and the largest learning rate."""
+
+    steps: int
+    batch: int
+    learning_rate: float
+    clip: float = 5.0
+
+
+@dataclass(frozen=True, slots=True)
+class Aware:
+    """The INT8 file and its FP32 twin, which has the same trained weights and shows what rounding alone does."""
+
+    int8: bytes
+    twin: bytes
+
+
+def to_int8(
+    network: Classifier,
+    teacher: Classifier,
+    draws: Sampler,
+    lesson: Lesson,
+    *,
+    seed: int,
+    scheme: quantize.Scheme | None = None,
+    report: Report = silent,
+    threads: int = 1,
+) -> Aware:
+    """Train a folded copy of `network` with rounding in every step, towards the answers of `teacher`, and export it.
+
+    Raises:
+        TrainingError: the loss stopped being a number.
+        QuantizationError: nothing in the network could be rounded.
+    """
+    folded = fold(network)
+    with _seeded(seed, threads), _quiet():
+        prepared = _prepared(folded, draws.seconds, scheme or quantize.Scheme())
+        _train(prepared, copy.deepcopy(teacher).eval(), draws, lesson, np.random.default_rng(seed), report)
+        trained = {name: value.detach() for name, value in prepared.named_parameters()}
+        for name, parameter in folded.named_parameters():
+            parameter.data.copy_(trained[name])
+        return Aware(_converted(prepared, draws.seconds), export.to_onnx(folded, draws.seconds, folded=True))
+
+
+def _prepared(folded: Classifier, window: int, scheme: quantize.Scheme) -> fx.GraphModule:
+    example = (torch.zeros(EXAMPLE_BATCH, 1, window),)
+    shapes = ({0: torch.export.Dim("batch", min=1, max=65_536)},)
+    graph = torch.export.export(folded, example, dynamic_shapes=shapes).module()
+    assert isinstance(graph, fx.GraphModule)  # noqa: S101 (for the type checker)
+    prepared: fx.GraphModule = prepare_qat_pt2e(graph, Rounding(scheme))
+    if not any("post_process" in name for name, _ in prepared.named_modules()):
+        raise quantize.QuantizationError("No convolution or linear layer was found, so nothing became INT8.")
+    return prepared
+
+
+def _train(
+    prepared: fx.GraphModule,
+    teacher: Classifier,
+    draws: Sampler,
+    lesson: Lesson,
+    rng: np.random.Generator,
+    report: Report,
+) -> None:
+    trained = [parameter for parameter in prepared.parameters() if parameter.requires_grad]
+    optimizer = torch.optim.AdamW(trained, lr=0.0, weight_decay=0.0, betas=(0.9, 0.99), foreach=True)
+    schedule = Schedule(lesson.steps, lesson.learning_rate, WARMUP_FRACTION)
+    for step in range(lesson.steps):
+        if step == round(lesson.steps * LEARNING_SHARE):
+            prepared.apply(disable_observer)
+        watts = torch.from_numpy(draws.draw(lesson.batch, rng)[0])
+        for group in optimizer.param_groups:
+            group["lr"] = schedule.at(step)
+        optimizer.zero_grad(set_to_none=True)
+        loss = _distance(prepared(watts), teacher, watts)
+        loss.backward()  # type: ignore[no-untyped-call]
+        nn.utils.clip_grad_norm_(trained, lesson.clip)
+        optimizer.step()
+        if not torch.isfinite(loss):
+            raise TrainingError(f"The loss is {float(loss)} at step {step + 1}; use a smaller qat_learning_rate.")
+        report(step + 1, lesson.steps, float(loss))
+
+
+def _distance(logits: torch.Tensor, teacher: Classifier, watts: torch.Tensor) -> torch.Tensor:
+    """Kullback-Leibler distance to the softened answers of the network that is to be matched."""
+    with torch.no_grad():
+        wanted = functional.softmax(teacher(watts) / DISTILLATION_TEMPERATURE, dim=1)
+    answer = functional.log_softmax(logits / DISTILLATION_TEMPERATURE, dim=1)
+    return functional.kl_div(answer, wanted, reduction="batchmean") * DISTILLATION_TEMPERATURE**2
+
+
+def _converted(prepared: fx.GraphModule, window: int) -> bytes:
+    move_exported_model_to_eval(prepared)
+    return export.traced(export.Answering(convert_pt2e(prepared)), window)
+
+
+@contextmanager
+def _seeded(seed: int, threads: int) -> Iterator[None]:
+    before = torch.get_num_threads()
+    torch.set_num_threads(threads)
+    try:
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(seed)
+            yield
+    finally:
+        torch.set_num_threads(before)
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """torch and torchao warn about their own insides, which a person who trains cannot change."""
+    noisy = [logging.getLogger(name) for name in ("torch", "torchao")]
+    levels = [logger.level for logger in noisy]
+    for logger in noisy:
+        logger.setLevel(logging.ERROR)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        for logger, level in zip(noisy, levels, strict=True):
+            logger.setLevel(level)

@@ -4,6 +4,7 @@ Format: https://github.com/sigstore/model-transparency, predicate `https://model
 """
 
 import hashlib
+import json
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -29,6 +30,8 @@ class Manifest:
 
     digest: str
     """Of the bundle's own bytes: the identity of the release."""
+    statement: str
+    """Digest of what was signed. ECDSA lets anybody write a second signature beside a known one: it has the same."""
     key_id: str
     files: Mapping[str, str]
     """Relative POSIX path → `sha256:…`."""
@@ -61,12 +64,18 @@ def sign(name: str, files: Mapping[str, bytes], key: ec.EllipticCurvePrivateKey)
             "resources": resources,
         },
     }
+    hint = keys.key_id(key.public_key())
+    return _layout(hint, dsse.seal(dsse.canonical(statement), dsse.IN_TOTO, key))
+
+
+def _layout(hint: str, envelope: Mapping[str, Any]) -> bytes:
+    """The one form of the outer bytes, as model-signing 1.1 writes it: what nobody signed leaves no choice."""
     bundle = {
         "mediaType": MEDIA_TYPE,
-        "verificationMaterial": {"publicKey": {"hint": keys.key_id(key.public_key())}, "tlogEntries": []},
-        "dsseEnvelope": dsse.seal(dsse.canonical(statement), dsse.IN_TOTO, key),
+        "verificationMaterial": {"publicKey": {"hint": hint}, "tlogEntries": []},
+        "dsseEnvelope": {key: envelope[key] for key in ("payload", "payloadType", "signatures")},
     }
-    return dsse.canonical(bundle)
+    return json.dumps(bundle, separators=(",", ":")).encode()
 
 
 def verify(data: bytes, trusted: Mapping[str, ec.EllipticCurvePublicKey]) -> Manifest:
@@ -77,27 +86,27 @@ def verify(data: bytes, trusted: Mapping[str, ec.EllipticCurvePublicKey]) -> Man
     """
     try:
         bundle = strictjson.loads(data, limit=names.MAX_MANIFEST_BYTES, what="manifest")
-        if bundle.get("mediaType") != MEDIA_TYPE:
-            raise SignatureError(f"manifest: mediaType must be {MEDIA_TYPE}")
-        opened = dsse.open_envelope(bundle.get("dsseEnvelope"), dsse.IN_TOTO, trusted, hint=_hint(bundle))
+        hint, envelope = _parts(bundle)
+        opened = dsse.open_envelope(envelope, dsse.IN_TOTO, trusted, hint=hint)
+        if _layout(hint, envelope) != data:
+            raise SignatureError("manifest: bytes that nobody signed differ from the one form that is read")
         statement = strictjson.loads(opened.payload, limit=names.MAX_MANIFEST_BYTES, what="statement")
-        return Manifest(digest_of(data), opened.key_id, _files(statement))
+        return Manifest(digest_of(data), digest_of(opened.payload), opened.key_id, _files(statement))
     except strictjson.StrictJsonError as error:
         raise SignatureError(str(error)) from None
 
 
-def _hint(bundle: Mapping[str, Any]) -> str:
-    """The key id beside the signature. The shape is exact: what nobody signed must leave no room for other bytes."""
+def _parts(bundle: Mapping[str, Any]) -> tuple[str, Mapping[str, Any]]:
+    """The id of the key that is said to have signed, and the envelope."""
     match bundle:
         case {
-            "mediaType": _,
-            "dsseEnvelope": _,
-            "verificationMaterial": {"publicKey": {"hint": str(hint)}} as material,
+            "mediaType": str(kind),
+            "dsseEnvelope": dict(envelope),
+            "verificationMaterial": {"publicKey": {"hint": str(hint)}},
         }:
-            exact = set(material["publicKey"]) == {"hint"} and set(material) <= {"publicKey", "tlogEntries"}
-            if exact and len(bundle) == 3 and material.get("tlogEntries", []) == [] and _HEX.fullmatch(hint):
-                return hint
-    raise SignatureError("manifest: mediaType, dsseEnvelope and verificationMaterial with a key's hint are needed")
+            if kind == MEDIA_TYPE:
+                return hint, envelope
+    raise SignatureError(f"manifest: a bundle {MEDIA_TYPE} with the hint of a public key and an envelope is needed")
 
 
 def _files(statement: Mapping[str, Any]) -> dict[str, str]:

@@ -13,7 +13,6 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from edgewright_contract import keys
 
 IN_TOTO: Final = "application/vnd.in-toto+json"
-MAX_SIGNATURES: Final = 4
 
 
 class SignatureError(ValueError):
@@ -57,22 +56,24 @@ def open_envelope(
     if envelope["payloadType"] != payload_type:
         raise SignatureError(f"payloadType must be {payload_type}")
     payload = _decoded(envelope["payload"], "payload")
-    signatures = envelope["signatures"]
-    if not isinstance(signatures, list) or not 1 <= len(signatures) <= MAX_SIGNATURES:
-        raise SignatureError(f"1 to {MAX_SIGNATURES} signatures are read")
+    signature = _signature(envelope["signatures"])
     candidates = trusted if hint is None else {hint: trusted[hint]} if hint in trusted else {}
     message = pae(payload_type, payload)
-    for entry in signatures:
-        if not isinstance(entry, dict) or not set(entry) <= {"sig", "keyid"} or "sig" not in entry:
-            raise SignatureError("a signature has sig and keyid")
-        signature = _decoded(entry["sig"], "sig")
-        for identity, key in candidates.items():
-            try:
-                key.verify(signature, message, keys.SIGNATURE_ALGORITHM)
-            except InvalidSignature:
-                continue
-            return Opened(payload, identity)
+    for identity, key in candidates.items():
+        try:
+            key.verify(signature, message, keys.SIGNATURE_ALGORITHM)
+        except InvalidSignature:
+            continue
+        return Opened(payload, identity)
     raise SignatureError("no trusted key signed this")
+
+
+def _signature(signatures: object) -> bytes:
+    """The one signature. A second one would be bytes that nobody answers for; so would a key id in plain text."""
+    match signatures:
+        case [{"sig": sig, "keyid": "", **rest}] if not rest:
+            return _decoded(sig, "sig")
+    raise SignatureError("exactly one signature with sig and an empty keyid is read")
 
 
 def _decoded(text: object, what: str) -> bytes:

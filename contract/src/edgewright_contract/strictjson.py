@@ -1,9 +1,12 @@
 """JSON from outside, read strictly: UTF-8, no duplicate keys, no NaN or Infinity, bounded depth, exactly one object."""
 
 import json
+import re
 from typing import Any, Final
 
 MAX_DEPTH: Final = 32
+_STRING = re.compile(rb'"[^"\\]*(?:\\.[^"\\]*)*"', re.DOTALL)
+_BRACKET = re.compile(rb"[][{}]")
 
 
 class StrictJsonError(ValueError):
@@ -26,21 +29,11 @@ def _no_constant(name: str) -> Any:
 def _depth(data: bytes) -> int:
     """The deepest nesting outside of strings, so that the recursive parser never sees a bomb."""
     deepest = depth = 0
-    in_string = escaped = False
-    for byte in data:
-        if in_string:
-            if escaped:
-                escaped = False
-            elif byte == 0x5C:
-                escaped = True
-            elif byte == 0x22:
-                in_string = False
-        elif byte == 0x22:
-            in_string = True
-        elif byte in (0x7B, 0x5B):
+    for bracket in _BRACKET.findall(_STRING.sub(b"", data)):
+        if bracket in b"{[":
             depth += 1
             deepest = max(deepest, depth)
-        elif byte in (0x7D, 0x5D):
+        else:
             depth -= 1
     return deepest
 

@@ -40,6 +40,7 @@ class Trust(SignedModel):
     permit_keys: Annotated[list[PermitKey], Field(max_length=16)] = []
     revoked_keys: Annotated[list[Annotated[str, Field(pattern="^[0-9a-f]{64}$")]], Field(max_length=256)] = []
     revoked_manifests: Annotated[list[Digest], Field(max_length=256)] = []
+    """Digests of manifests, and of the statements in them, so that no other signature brings one back."""
 
 
 @dataclass(frozen=True)
@@ -99,6 +100,6 @@ def verify_manifest(data: bytes, trust: OpenedTrust, registered_model: str) -> b
         if any(fnmatch.fnmatchcase(registered_model, pattern) for pattern in patterns)
     }
     manifest = bundle.verify(data, allowed)
-    if manifest.digest in trust.trust.revoked_manifests:
+    if not {manifest.digest, manifest.statement}.isdisjoint(trust.trust.revoked_manifests):
         raise SignatureError(f"manifest {manifest.digest} is revoked")
     return manifest

@@ -23,9 +23,7 @@ def load(data: bytes) -> object:
 
 @given(st.dictionaries(st.text(), VALUES, max_size=5), st.booleans())
 def test_an_object_reads_as_it_was_written(value: dict[str, object], ascii_only: bool) -> None:
-    assert load(
-        json.dumps(value, ensure_ascii=ascii_only).encode("utf-8", "surrogatepass" if ascii_only else "replace")
-    )
+    assert load(json.dumps(value, ensure_ascii=ascii_only).encode()) == value
 
 
 @pytest.mark.parametrize(

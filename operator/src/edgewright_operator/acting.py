@@ -8,7 +8,6 @@ from datetime import UTC, datetime
 from typing import Any
 
 import structlog
-from prometheus_client import REGISTRY
 
 from edgewright_operator import metrics
 from edgewright_operator.api import ClusterError
@@ -83,18 +82,22 @@ class Operator:
 
 
 async def act(
-    cluster: Cluster, registry: MlflowRegistry, gateway: Gateway, settings: Settings, follow: Follow | None = None
+    cluster: Cluster,
+    registry: MlflowRegistry,
+    gateway: Gateway,
+    settings: Settings,
+    follow: Follow | None = None,
+    show: Callable[[Fleet], None] | None = None,
 ) -> None:
-    """Act until cancelled; `follow` hands over raw events of CompressedModels (none: listing alone finds them)."""
+    """Act until cancelled.
+
+    `follow` hands over raw events of CompressedModels (none: listing alone finds them); `show` is given the fleet.
+    """
     async with asyncio.TaskGroup() as group:
         operator = assembled(cluster, registry, gateway, settings, group)
-        node_metrics = metrics.NodeMetrics(operator.fleet)
-        REGISTRY.register(node_metrics)
-        try:
-            await operator.run(group, follow)
-            await asyncio.Event().wait()
-        finally:
-            REGISTRY.unregister(node_metrics)
+        if show is not None:
+            show(operator.fleet)
+        await operator.run(group, follow)
 
 
 def assembled(

@@ -23,7 +23,9 @@ from edgewright_operator.api import Api
 from edgewright_operator.cluster import Cluster
 from edgewright_operator.connection import ConnectionProblem, configured
 from edgewright_operator.election import Election
+from edgewright_operator.fleet import Fleet
 from edgewright_operator.leading import leading
+from edgewright_operator.metrics import NodeMetrics
 from edgewright_operator.mlflow import MlflowRegistry
 from edgewright_operator.pacing import Pacing
 from edgewright_operator.settings import Settings
@@ -70,9 +72,13 @@ async def run(settings: Settings) -> int:
         gateway = Gateway(settings.gateway_url, settings.gateway_token_file, to_gateway)
 
         def begin() -> Coroutine[Any, Any, None]:
-            return act(cluster, registry, gateway, settings, lambda seen: lifecycle.follow(configuration, seen))
+            return act(cluster, registry, gateway, settings, lambda seen: lifecycle.follow(configuration, seen), _show)
 
         return await leading(election, cluster, begin, ending)
+
+
+def _show(fleet: Fleet) -> None:
+    prometheus_client.REGISTRY.register(NodeMetrics(fleet))
 
 
 def _trusting(authority: Path | None) -> ssl.SSLContext | bool:

@@ -2,23 +2,32 @@
 
 import argparse
 import asyncio
-import contextlib
 import logging
+import os
+import resource
 import socket
 import sys
 import time
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Final
 
 import uvicorn
 import uvloop
+from fastapi import FastAPI
 
 from edgewright_agent.serving import replay
 from edgewright_agent.serving.control import Control
+from edgewright_agent.serving.hot_route import Door, misfit, protocol_for
+from edgewright_agent.serving.inference import Inference, Limits
 from edgewright_agent.serving.live import Live
 from edgewright_agent.serving.metrics import Metrics
-from edgewright_agent.serving.routes import Limits, Routes
+from edgewright_agent.serving.routes import Routes
+from edgewright_agent.serving.settings import ServingSettings, from_environment
 from edgewright_agent.serving.slots import Slots
+
+log = logging.getLogger(__name__)
+DESCRIPTORS: Final = 4096
 
 
 def _arguments(argv: Sequence[str] | None) -> argparse.Namespace:
@@ -31,47 +40,85 @@ def _arguments(argv: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--replay-speed", type=float, default=1.0, help="1 is real time, 0 is without pauses")
     parser.add_argument("--max-body-bytes", type=int, default=Limits.body_bytes)
     parser.add_argument("--max-concurrency", type=int, default=Limits.concurrency)
+    parser.add_argument("--max-connections", type=int, default=Limits.connections)
+    parser.add_argument("--body-seconds", type=float, default=Limits.body_seconds, help="deadline of a whole request")
     return parser.parse_args(argv)
 
 
-async def _run(arguments: argparse.Namespace, listening: socket.socket, traces: Sequence[Path]) -> None:
-    metrics = Metrics()
-    slots = Slots(metrics)
-    live = Live(slots, metrics)
-    limits = Limits(body_bytes=arguments.max_body_bytes, concurrency=arguments.max_concurrency)
-    control = await Control(slots, metrics).listen(arguments.control)
+def _http_protocol(door: Door) -> str | type[asyncio.Protocol]:
+    """The hot route's protocol class, or uvicorn's own where that does not fit."""
+    reason = misfit()
+    if reason is None:
+        return protocol_for(door)
+    log.warning("Infer requests take the plain way: %s.", reason)
+    return "httptools"
+
+
+def _uvicorn(app: FastAPI, door: Door) -> uvicorn.Server:
     config = uvicorn.Config(
-        Routes(slots, live, metrics, limits).app(),
-        http="httptools",
+        app,
+        http=_http_protocol(door),
+        ws="none",
         lifespan="off",
         access_log=False,
         log_config=None,
         server_header=False,
-        limit_concurrency=512,
+        timeout_keep_alive=int(door.limits.idle_seconds),
         timeout_graceful_shutdown=10,
     )
-    playing = asyncio.create_task(replay.play(live, traces, int(time.time()), arguments.replay_speed))
+    return uvicorn.Server(config)
+
+
+async def _run(
+    arguments: argparse.Namespace, settings: ServingSettings, listening: socket.socket, traces: Sequence[Path]
+) -> None:
+    metrics = Metrics()
+    slots = Slots(metrics)
+    live = Live(slots, metrics)
+    limits = Limits(
+        body_bytes=arguments.max_body_bytes,
+        concurrency=arguments.max_concurrency,
+        connections=arguments.max_connections,
+        body_seconds=arguments.body_seconds,
+    )
+    inference = Inference(slots, limits)
+    door = Door(inference)
+    server = _uvicorn(Routes(inference, live, metrics, settings.readings_token_file).app(), door)
+    control = await Control(slots, metrics).listen(arguments.control)
+    beside = [
+        asyncio.create_task(replay.play(live, traces, int(time.time()), arguments.replay_speed)),
+        asyncio.create_task(door.sweep(server.server_state.connections)),
+    ]
     try:
-        await uvicorn.Server(config).serve(sockets=[listening])
+        await server.serve(sockets=[listening])
     finally:
-        playing.cancel()
-        with contextlib.suppress(asyncio.CancelledError):
-            await playing
+        for task in beside:
+            task.cancel()
+        await asyncio.gather(*beside, return_exceptions=True)
         control.close()
+
+
+def _raise_descriptor_limit() -> None:
+    """Connections beyond the bound are turned away with a sentence, for which they must be accepted first."""
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = DESCRIPTORS if hard == resource.RLIM_INFINITY else min(hard, DESCRIPTORS)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Serve until SIGTERM; gives 2 where an argument cannot be used."""
     arguments = _arguments(argv)
     logging.basicConfig(level=logging.INFO, format="%(levelname)s %(name)s %(message)s")
+    _raise_descriptor_limit()
     try:
+        settings = from_environment(os.environ)
         traces = replay.find(arguments.replay)
         listening = socket.socket(fileno=arguments.fd)
-    except (replay.BadTrace, OSError) as error:
+    except (replay.BadTrace, OSError, ValueError) as error:
         print(f"edgewright_agent.serving: {error}", file=sys.stderr)
         return 2
     listening.setblocking(False)
-    uvloop.run(_run(arguments, listening, traces))
+    uvloop.run(_run(arguments, settings, listening, traces))
     return 0
 
 

@@ -1,14 +1,60 @@
-"""Prometheus metrics of the server process. Labels are closed sets: loaded models, their labels, fixed outcomes."""
+"""Prometheus metrics of the server process. Labels are closed sets: loaded models, their labels, fixed outcomes.
 
-from typing import TYPE_CHECKING
+What the hot path counts are plain integers (`Tally`), turned into samples only when someone scrapes.
+"""
+
+from bisect import bisect_left
+from collections.abc import Iterator
+from itertools import accumulate
+from typing import TYPE_CHECKING, Final
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
+from prometheus_client.core import CounterMetricFamily, HistogramMetricFamily, Metric
+from prometheus_client.registry import Collector
 
 if TYPE_CHECKING:
     from edgewright_agent.serving.slots import Loaded
 
-_BUCKETS = (0.00005, 0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 1.0)
+_BUCKETS: Final = (0.00005, 0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 1.0)
 _STATES = ("Shadow", "Live")
+
+
+class Tally:
+    """Counts of one model name since the process began, all its versions together."""
+
+    __slots__ = ("buckets", "error", "invalid", "ok", "seconds", "shed")
+
+    def __init__(self) -> None:
+        self.ok = self.invalid = self.error = self.shed = 0
+        self.seconds = 0.0
+        self.buckets = [0] * (len(_BUCKETS) + 1)
+
+    def took(self, seconds: float) -> None:
+        """One call of the engine took so many seconds for each window."""
+        self.buckets[bisect_left(_BUCKETS, seconds)] += 1
+        self.seconds += seconds
+
+
+class _Tallies(Collector):
+    """All tallies as Prometheus families."""
+
+    def __init__(self) -> None:
+        self.by_model: dict[str, Tally] = {}
+
+    def collect(self) -> Iterator[Metric]:
+        took = HistogramMetricFamily(
+            "edgewright_inference_seconds", "Seconds of one window in the engine.", labels=["model"]
+        )
+        done = CounterMetricFamily(
+            "edgewright_inferences", "Windows answered, and requests shed.", labels=["model", "outcome"]
+        )
+        for model, tally in self.by_model.items():
+            edges = (*(str(bucket) for bucket in _BUCKETS), "+Inf")
+            took.add_metric([model], list(zip(edges, accumulate(tally.buckets), strict=True)), tally.seconds)
+            for outcome in ("ok", "invalid", "error", "shed"):
+                done.add_metric([model, outcome], getattr(tally, outcome))
+        yield took
+        yield done
 
 
 class Metrics:
@@ -17,14 +63,8 @@ class Metrics:
     def __init__(self) -> None:
         self.registry = registry = CollectorRegistry()
         p = "edgewright_"
-        self.inference_seconds = Histogram(
-            p + "inference_seconds",
-            "Seconds of one window in the engine.",
-            ["model"],
-            buckets=_BUCKETS,
-            registry=registry,
-        )
-        self.inferences = Counter(p + "inferences", "Windows answered.", ["model", "outcome"], registry=registry)
+        self._tallies = _Tallies()
+        registry.register(self._tallies)
         self.window_seconds = Gauge(p + "window_seconds", "Length of the input window.", ["model"], registry=registry)
         self.model_info = Gauge(p + "model_info", "The live model.", ["model", "release", "variant"], registry=registry)
         self.model_state = Gauge(p + "model_state", "1 for each state held.", ["model", "state"], registry=registry)
@@ -46,6 +86,10 @@ class Metrics:
         self.gap_seconds = Counter(p + "source_gap_seconds", "Seconds without a reading.", registry=registry)
         self._info: dict[str, tuple[str, str]] = {}
 
+    def tally(self, name: str) -> Tally:
+        """The counts of this model name."""
+        return self._tallies.by_model.setdefault(name, Tally())
+
     def show(self, name: str, live: "Loaded | None", shadow: "Loaded | None") -> None:
         """Set what is loaded under this name; labels of what is gone go too, so that they stay bounded."""
         if name in self._info:
@@ -59,6 +103,6 @@ class Metrics:
         if live is None and shadow is None:
             for state in _STATES:
                 self.model_state.remove(name, state)
-            for family in (self.window_seconds, self.agreement, self.inference_seconds, self.swap_seconds):
+            for family in (self.window_seconds, self.agreement, self.swap_seconds):
                 family.remove_by_labels({"model": name})
-            self.inferences.remove_by_labels({"model": name})
+            self._tallies.by_model.pop(name, None)

@@ -1,23 +1,26 @@
-"""The HTTP routes: Open Inference Protocol v2, readings, health, metrics, the live page and its snapshot."""
+"""The FastAPI application: Open Inference Protocol v2, readings, health, metrics, the live page and its snapshot.
 
-import asyncio
+Nearly all infer requests are answered before they come here, in hot_route.py; both ways give the same bytes.
+"""
+
+import hmac
+import ipaddress
 import logging
 import time
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
+from pathlib import Path
 from typing import Any, Final
 
 import orjson
+from fastapi import FastAPI, HTTPException, Request, Response
 from prometheus_client.exposition import CONTENT_TYPE_LATEST, generate_latest
-from starlette.applications import Starlette
-from starlette.exceptions import HTTPException
-from starlette.requests import ClientDisconnect, Request
-from starlette.responses import Response
-from starlette.routing import Route
+from starlette.exceptions import HTTPException as AnyHTTPException
 
-from edgewright_agent.serving import page, protocol_v2, push
+from edgewright_agent.serving import bodies, openapi, page, protocol_v2, push
+from edgewright_agent.serving.inference import FAILED, Answer, Inference
 from edgewright_agent.serving.live import Live
 from edgewright_agent.serving.metrics import Metrics
-from edgewright_agent.serving.slots import Loaded, NoFiniteAnswer, Slots
+from edgewright_agent.serving.slots import Loaded
 
 log = logging.getLogger(__name__)
 VERSION: Final = "0.1.0"
@@ -25,61 +28,65 @@ CLOCK_SECONDS: Final = 3600
 """A meter's clock may be so far ahead of the node's."""
 
 
-@dataclass(frozen=True)
-class Limits:
-    """Bounds that keep one client from taking the node."""
-
-    body_bytes: int = 1024 * 1024
-    concurrency: int = 16
-    """Requests that may be in work at once; more get 503."""
-    body_seconds: float = 10.0
-
-
 class Routes:
     """Handlers around the models and the live window."""
 
-    def __init__(self, slots: Slots, live: Live, metrics: Metrics, limits: Limits) -> None:
-        self._slots, self._live, self._metrics, self._limits = slots, live, metrics, limits
-        self._busy = 0
+    def __init__(self, inference: Inference, live: Live, metrics: Metrics, readings_token_file: Path | None) -> None:
+        self._inference, self._live, self._metrics = inference, live, metrics
+        self._slots, self._limits = inference.slots, inference.limits
+        self._readings_token_file = readings_token_file
 
-    def app(self) -> Starlette:
+    def app(self) -> FastAPI:
         """The ASGI application."""
-        routes = [
-            Route("/", self._page),
-            Route("/healthz", self._alive),
-            Route("/readyz", self._ready),
-            Route("/metrics", self._metrics_text),
-            Route("/v1/snapshot", self._snapshot),
-            Route("/v1/readings", self._readings, methods=["POST"]),
-            Route("/v2", self._server),
-            Route("/v2/health/live", self._alive),
-            Route("/v2/health/ready", self._ready),
-        ]
-        for model in ("/v2/models/{name}", "/v2/models/{name}/versions/{version}"):
-            routes += [
-                Route(model, self._model),
-                Route(model + "/ready", self._model_ready),
-                Route(model + "/infer", self._infer, methods=["POST"]),
-            ]
-        refusals: dict[Any, Any] = {HTTPException: _refuse, Exception: _failed}
-        return Starlette(routes=routes, exception_handlers=refusals)
+        handlers: dict[Any, Any] = {AnyHTTPException: _refuse, Exception: _failed}
+        app = FastAPI(
+            title="Edgewright node",
+            version=VERSION,
+            docs_url=None,  # its page loads scripts from elsewhere
+            redoc_url=None,
+            redirect_slashes=False,
+            exception_handlers=handlers,
+            telemetry={"tracing": False, "metrics": False},
+        )
+        app.get("/", include_in_schema=False)(self._page)
+        app.get("/healthz")(_alive)
+        app.get("/v2/health/live")(_alive)
+        for path in ("/readyz", "/v2/health/ready"):
+            app.get(path, responses={503: {"description": "No model is live yet."}})(self._ready)
+        app.get("/metrics", response_class=Response)(self._metrics_text)
+        app.get("/v1/snapshot")(self._snapshot)
+        app.post("/v1/readings", openapi_extra=openapi.READINGS, responses=openapi.refusals(400, 401, 403, 413, 415))(
+            self._readings
+        )
+        app.get("/v2")(_server)
+        self._add_model_routes(app)
+        return app
 
-    async def _alive(self, _: Request) -> Response:
-        return _json({"live": True})
+    def _add_model_routes(self, app: FastAPI) -> None:
+        missing = openapi.refusals(404)
+        inferred: dict[int | str, dict[str, Any]] = {
+            200: {"content": {"application/json": {"schema": openapi.INFERRED}}}
+        }
+        infer = {**inferred, **openapi.refusals(400, 404, 408, 413, 415, 503)}
+        app.get("/v2/models/{name}", responses=missing)(self._model)
+        app.get("/v2/models/{name}/versions/{version}", responses=missing)(self._model_version)
+        app.get("/v2/models/{name}/ready", responses=missing)(self._model_ready)
+        app.get("/v2/models/{name}/versions/{version}/ready", responses=missing)(self._model_version_ready)
+        app.post("/v2/models/{name}/infer", responses=infer, openapi_extra=openapi.INFER)(self._infer)
+        app.post("/v2/models/{name}/versions/{version}/infer", responses=infer, openapi_extra=openapi.INFER)(
+            self._infer_version
+        )
 
-    async def _ready(self, _: Request) -> Response:
+    async def _ready(self) -> Response:
         return _json({"ready": bool(self._slots.live)}, 200 if self._slots.live else 503)
 
-    async def _server(self, _: Request) -> Response:
-        return _json({"name": "edgewright-agent", "version": VERSION, "extensions": ["binary_tensor_data"]})
-
-    async def _metrics_text(self, _: Request) -> Response:
+    async def _metrics_text(self) -> Response:
         return Response(generate_latest(self._metrics.registry), media_type=CONTENT_TYPE_LATEST)
 
-    async def _page(self, _: Request) -> Response:
+    async def _page(self) -> Response:
         return Response(page.HTML, media_type="text/html; charset=utf-8", headers=page.HEADERS)
 
-    async def _snapshot(self, _: Request) -> Response:
+    async def _snapshot(self) -> Response:
         live = self._live
         rows = [
             {"name": item.name, "version": item.model.version, "variant": item.model.variant, "state": state}
@@ -91,43 +98,65 @@ class Routes:
         body = {"models": rows, "snapshots": now, "readings": watts, "energyTodayJoules": live.energy_today}
         return _json(body, headers={"cache-control": "no-store"})
 
-    async def _model(self, request: Request) -> Response:
-        found = self._find(request)
+    async def _model(self, name: str) -> Response:
+        return self._metadata(self._find(name))
+
+    async def _model_version(self, name: str, version: str) -> Response:
+        return self._metadata(self._find(name, version))
+
+    def _metadata(self, found: Loaded) -> Response:
         return _json(protocol_v2.model_metadata(found.name, found.model))
 
-    async def _model_ready(self, request: Request) -> Response:
-        found = self._find(request)
-        return _json({"name": found.name, "ready": True, "model_version": str(found.model.version)})
+    async def _model_ready(self, name: str) -> Response:
+        return _model_is_ready(self._find(name))
 
-    async def _infer(self, request: Request) -> Response:
-        self._find(request)
-        body = await self._body(request)
-        with _Turn(self):
-            found = self._find(request)  # again: a swap may have come while the body arrived
-            try:
-                asked = protocol_v2.parse(body, request.headers.get(protocol_v2.HEADER), found.model.window.seconds)
-                answer = await self._slots.infer(found, asked.watts)
-            except (protocol_v2.BadRequest, NoFiniteAnswer) as error:
-                raise HTTPException(400, str(error)) from None
-        content, header = protocol_v2.encode(found.name, found.model, asked, answer)
-        if header is None:
-            return Response(content, media_type="application/json")
-        return Response(content, media_type="application/octet-stream", headers={protocol_v2.HEADER: str(header)})
+    async def _model_version_ready(self, name: str, version: str) -> Response:
+        return _model_is_ready(self._find(name, version))
+
+    async def _infer(self, request: Request, name: str) -> Response:
+        return await self._answer(request, name, None)
+
+    async def _infer_version(self, request: Request, name: str, version: str) -> Response:
+        return await self._answer(request, name, version)
+
+    async def _answer(self, request: Request, name: str, version: str | None) -> Response:
+        self._find(name, version)
+        body = await bodies.read(request, self._limits)
+        inference, found = self._inference, self._find(name, version)  # again: a swap may have come meanwhile
+        if inference.in_work >= self._limits.concurrency:
+            return _response(inference.shed(found))
+        inference.in_work += 1
+        try:
+            return _response(await inference.answer(found, body, request.headers.get(protocol_v2.HEADER)))
+        finally:
+            inference.in_work -= 1
 
     async def _readings(self, request: Request) -> Response:
+        self._check_pusher(request)
         kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
         if kind not in ("application/json", "application/x-ndjson"):  # so no foreign web page can post readings
             raise HTTPException(415, "Send the readings as application/json or application/x-ndjson.")
-        body = await self._body(request)
-        with _Turn(self):
-            try:
-                taken = push.parse(body, lines=kind == "application/x-ndjson", latest=time.time() + CLOCK_SECONDS)
-            except push.BadReadings as error:
-                raise HTTPException(400, str(error)) from None
-            return _json({"taken": await self._live.take(taken)})
+        body = await bodies.read(request, self._limits)
+        try:
+            taken = push.parse(body, lines=kind == "application/x-ndjson", latest=time.time() + CLOCK_SECONDS)
+        except push.BadReadings as error:
+            raise HTTPException(400, str(error)) from None
+        return _json({"taken": await self._live.take(taken)})
 
-    def _find(self, request: Request) -> Loaded:
-        name, version = request.path_params["name"], request.path_params.get("version")
+    def _check_pusher(self, request: Request) -> None:
+        if request.client is None or ipaddress.ip_address(request.client.host).is_loopback:
+            return
+        if self._readings_token_file is None:
+            raise HTTPException(
+                403, "Readings from other hosts need a token; set EDGEWRIGHT_AGENT_READINGS_TOKEN_FILE on this node."
+            )
+        wanted = b"Bearer " + self._readings_token_file.read_bytes().strip()
+        if not hmac.compare_digest(request.headers.get("authorization", "").encode(), wanted):
+            raise HTTPException(
+                401, "Send this node's readings token as Authorization: Bearer ….", {"WWW-Authenticate": "Bearer"}
+            )
+
+    def _find(self, name: str, version: str | None = None) -> Loaded:
         found = self._slots.live.get(name)
         if found is None:
             raise HTTPException(404, f"No model {name[:80]!r} is live here; GET /v1/snapshot lists them.")
@@ -135,48 +164,32 @@ class Routes:
             raise HTTPException(404, f"Model {name} is live in version {found.model.version}, not {version[:20]!r}.")
         return found
 
-    async def _body(self, request: Request) -> bytes:
-        """The whole body within size and time; what is too large is refused before it is held."""
-        if request.headers.get("content-encoding", "identity") != "identity":
-            raise HTTPException(415, "Compressed bodies are not supported; send it as it is.")
-        limit = self._limits.body_bytes
-        parts, size = [], 0
-        try:
-            async with asyncio.timeout(self._limits.body_seconds):
-                if int(request.headers.get("content-length", "0")) > limit:
-                    raise HTTPException(413, f"The body may have at most {limit} bytes; send fewer windows.")
-                async for part in request.stream():
-                    size += len(part)
-                    if size > limit:
-                        raise HTTPException(413, f"The body may have at most {limit} bytes; send fewer windows.")
-                    parts.append(part)
-        except TimeoutError:
-            raise HTTPException(408, f"The body took longer than {self._limits.body_seconds:g} s.") from None
-        except ClientDisconnect:
-            raise HTTPException(400, "The connection ended within the body.") from None
-        return b"".join(parts)
+
+async def _alive() -> Response:
+    return _json({"live": True})
 
 
-class _Turn:
-    """One of the bounded places for requests in work."""
+async def _server() -> Response:
+    return _json({"name": "edgewright-agent", "version": VERSION, "extensions": ["binary_tensor_data"]})
 
-    def __init__(self, routes: Routes) -> None:
-        self._routes = routes
 
-    def __enter__(self) -> None:
-        if self._routes._busy >= self._routes._limits.concurrency:
-            raise HTTPException(503, "Too many requests are in work; try again in a second.", {"Retry-After": "1"})
-        self._routes._busy += 1
-
-    def __exit__(self, *_: object) -> None:
-        self._routes._busy -= 1
+def _model_is_ready(found: Loaded) -> Response:
+    return _json({"name": found.name, "ready": True, "model_version": str(found.model.version)})
 
 
 def _json(value: object, status: int = 200, headers: dict[str, str] | None = None) -> Response:
     return Response(orjson.dumps(value), status, headers, "application/json")
 
 
-async def _refuse(_: Request, error: HTTPException) -> Response:
+def _response(answer: Answer) -> Response:
+    headers = {"retry-after": "1"} if answer.status == 503 else {}
+    if answer.head_length is None:
+        return Response(answer.body, answer.status, headers, "application/json")
+    headers[protocol_v2.HEADER] = str(answer.head_length)
+    return Response(answer.body, answer.status, headers, "application/octet-stream")
+
+
+async def _refuse(_: Request, error: AnyHTTPException) -> Response:
     headers = dict(error.headers or {})
     if error.status_code in (408, 413):
         headers["connection"] = "close"  # the rest of the body is not worth reading
@@ -185,4 +198,4 @@ async def _refuse(_: Request, error: HTTPException) -> Response:
 
 async def _failed(_: Request, error: Exception) -> Response:
     log.error("A request failed: %s", error)
-    return _json({"error": "The engine failed on this request; the node's log has the reason."}, 500)
+    return _json({"error": FAILED}, 500)

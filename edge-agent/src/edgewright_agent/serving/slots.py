@@ -12,11 +12,14 @@ from typing import Final
 import numpy as np
 
 from edgewright_agent.serving import engine
-from edgewright_agent.serving.engine import Model, Probabilities, Watts
-from edgewright_agent.serving.metrics import Metrics
+from edgewright_agent.serving.engine import INPUT, OUTPUT, Model, Probabilities, Watts
+from edgewright_agent.serving.metrics import Metrics, Tally
 
 HOLD_SECONDS: Final = 0.020
-"""One piece of a request is planned to hold the event loop so long; 25 ms is the promise."""
+"""One piece of a request is planned to hold the event loop half as long; 25 ms is the promise."""
+SHORT_SECONDS: Final = 0.005
+"""A request that is planned to take no longer is answered at once, without a task of its own."""
+_OUTPUTS: Final = [OUTPUT]
 
 
 class NoFiniteAnswer(ValueError):
@@ -30,6 +33,10 @@ class Figures:
     samples: int = 0
     effective_samples: int = 0
     errors: int = 0
+    invalid: int = 0
+    """Windows whose answer held NaN or infinity, whoever sent them."""
+    replayed: int = 0
+    """Effective samples that came from this node's own readings of the last days (rehearsal.py)."""
     compared: int = 0
     agreed: int = 0
     last_effective: int | None = None
@@ -42,7 +49,9 @@ class Figures:
         return {
             "samples": self.samples,
             "effectiveSamples": self.effective_samples,
+            "replayed": self.replayed,
             "errors": self.errors,
+            "invalid": self.invalid,
             "p50Microseconds": math.ceil(p50),
             "p95Microseconds": math.ceil(p95),
             "agreement": self.agreed / self.compared if self.compared else None,
@@ -57,6 +66,7 @@ class Loaded:
     full_name: str
     model: Model
     figures: Figures
+    tally: Tally
 
     @property
     def name(self) -> str:
@@ -70,7 +80,10 @@ class Slots:
     def __init__(self, metrics: Metrics) -> None:
         self.live: dict[str, Loaded] = {}
         self.shadow: dict[str, Loaded] = {}
+        self.paths: dict[bytes, Loaded] = {}
+        """The live models by the URL paths of their infer routes."""
         self._metrics = metrics
+        self._turn = asyncio.Lock()
 
     def put_shadow(self, full_name: str, model: Model) -> None:
         """Hold the model beside the live one.
@@ -78,7 +91,8 @@ class Slots:
         Raises:
             EngineError: another namespace's model already has this name here.
         """
-        new = Loaded(full_name, model, Figures())
+        name = full_name.rpartition("/")[2]
+        new = Loaded(full_name, model, Figures(), self._metrics.tally(name))
         new.figures.micros.append(model.row_seconds * 1e6)  # the warm-up, so that a latency is never absent
         for other in (*self.live.values(), *self.shadow.values()):
             if other.name == new.name and other.full_name != full_name:
@@ -103,6 +117,7 @@ class Slots:
             raise engine.EngineError(f"{full_name} with manifest {manifest} is not loaded; load it first.")
         self.live[name] = new
         del self.shadow[name]
+        self._find_paths()
         self._metrics.swap_seconds.labels(name).observe(time.perf_counter() - start)
         self._metrics.show(name, new, None)
         if old is not None:
@@ -114,6 +129,7 @@ class Slots:
         for slot in (self.live, self.shadow):
             if name in slot and slot[name].full_name == full_name:
                 engine.close(slot.pop(name).model)
+        self._find_paths()
         self._metrics.show(name, self.live.get(name), self.shadow.get(name))
 
     def figures(self) -> dict[str, dict[str, object]]:
@@ -121,44 +137,74 @@ class Slots:
         chosen = {**self.live, **self.shadow}
         return {item.full_name: item.figures.to_json() for item in chosen.values()}
 
+    def _find_paths(self) -> None:
+        self.paths = {
+            f"/v2/models/{item.name}{version}/infer".encode(): item
+            for item in self.live.values()
+            for version in ("", f"/versions/{item.model.version}")
+        }
+
+    def is_short(self, loaded: Loaded, rows: int) -> bool:
+        """Whether so many rows may be answered at once, without letting other requests in between."""
+        return rows <= loaded.model.max_rows and rows * loaded.model.row_seconds <= SHORT_SECONDS
+
+    def infer_now(self, loaded: Loaded, watts: Watts) -> Probabilities:
+        """Answer all rows, [rows, 1, window seconds], in one call of the engine.
+
+        Raises:
+            NoFiniteAnswer: an answer is NaN or infinite.
+        """
+        return self._finite(loaded, self._run(loaded, watts))
+
     async def infer(self, loaded: Loaded, watts: Watts) -> Probabilities:
         """Answer all rows with this one model, in pieces between which other requests get their turn.
 
         Raises:
             NoFiniteAnswer: an answer is NaN or infinite.
         """
+        if self.is_short(loaded, len(watts)):
+            return self.infer_now(loaded, watts)
         parts = [part async for part in self._pieces(loaded, watts)]
-        answer = parts[0] if len(parts) == 1 else np.concatenate(parts)
-        if not np.isfinite(answer).all():
-            self._metrics.inferences.labels(loaded.name, "invalid").inc(len(watts))
-            raise NoFiniteAnswer("The model gives no finite answer for these watts; send plausible readings.")
-        self._metrics.inferences.labels(loaded.name, "ok").inc(len(watts))
-        return answer
+        return self._finite(loaded, parts[0] if len(parts) == 1 else np.concatenate(parts))
 
     async def _pieces(self, loaded: Loaded, watts: Watts) -> AsyncIterator[Probabilities]:
         model, row_seconds, done = loaded.model, max(loaded.model.row_seconds, 1e-6), 0
         while done < len(watts):
-            if done:
-                await asyncio.sleep(0)
             rows = max(1, min(model.max_rows, int(HOLD_SECONDS / row_seconds / 2), len(watts) - done))
-            piece, start = watts[done : done + rows], time.perf_counter()
-            try:
+            piece = watts[done : done + rows]
+            async with self._turn:  # one piece for each turn of the loop, however many requests are long
+                start = time.perf_counter()
                 if row_seconds > HOLD_SECONDS:
-                    answer = await asyncio.to_thread(engine.predict, model, piece)
+                    answer = await asyncio.to_thread(self._run, loaded, piece)
                 else:
-                    answer = engine.predict(model, piece)
-            except Exception:
-                loaded.figures.errors += rows
-                self._metrics.inferences.labels(loaded.name, "error").inc(rows)
-                raise
-            taken = (time.perf_counter() - start) / rows
-            row_seconds = max(taken, row_seconds * 0.9)
-            loaded.figures.samples += rows
-            if rows == 1:  # a batch's mean would make a window look faster than it is alone
-                loaded.figures.micros.append(taken * 1e6)
-            self._metrics.inference_seconds.labels(loaded.name).observe(taken)
+                    answer = self._run(loaded, piece)
+                row_seconds = max((time.perf_counter() - start) / rows, row_seconds * 0.9)
+                await asyncio.sleep(0)
             done += rows
             yield answer
+
+    def _run(self, loaded: Loaded, watts: Watts) -> Probabilities:
+        rows, start = len(watts), time.perf_counter()
+        try:
+            answer: Probabilities = loaded.model.session.run(_OUTPUTS, {INPUT: watts})[0]
+        except Exception:
+            loaded.figures.errors += rows
+            loaded.tally.error += rows
+            raise
+        taken = (time.perf_counter() - start) / rows
+        loaded.figures.samples += rows
+        if rows == 1:  # a batch's mean would make a window look faster than it is alone
+            loaded.figures.micros.append(taken * 1e6)
+        loaded.tally.took(taken)
+        return answer
+
+    def _finite(self, loaded: Loaded, answer: Probabilities) -> Probabilities:
+        if not np.isfinite(answer).all():
+            loaded.figures.invalid += len(answer)
+            loaded.tally.invalid += len(answer)
+            raise NoFiniteAnswer("The model gives no finite answer for these watts; send plausible readings.")
+        loaded.tally.ok += len(answer)
+        return answer
 
 
 def rss_bytes() -> int:

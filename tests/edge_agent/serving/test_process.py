@@ -1,8 +1,6 @@
 """The real server process on an inherited socket, asked by an unmodified tritonclient and over its control socket."""
 
 import json
-import signal
-import socket
 import stat
 import subprocess
 import sys
@@ -13,136 +11,14 @@ from typing import Any
 
 import httpx2
 import numpy as np
-import onnx
 import pytest
 import tritonclient.http as triton
-from onnx import TensorProto, helper, numpy_helper
 
 from edgewright_contract.digests import digest_of
 from edgewright_contract.edgenode import Figures as EdgeNodeFigures
 
-WINDOW, LABELS = 64, ["idle", "kettle", "fridge"]
+WINDOW = 64
 A, B = "sha256:" + "a" * 64, "sha256:" + "b" * 64
-
-
-def tiny_onnx(bias: float) -> bytes:
-    """Softmax of (mean watts / 1000) * [-1, 1, 0] + [bias, 0, 0]: low watts say idle, high ones kettle."""
-    weights = np.stack([-np.ones(WINDOW), np.ones(WINDOW), np.zeros(WINDOW)], 1).astype(np.float32) / (WINDOW * 100)
-    constants = {"w": weights, "b": np.array([bias, 0, 0], np.float32), "shape": np.array([-1, WINDOW], np.int64)}
-    nodes = [
-        helper.make_node("Reshape", ["watts", "shape"], ["flat"]),
-        helper.make_node("Gemm", ["flat", "w", "b"], ["logits"]),
-        helper.make_node("Softmax", ["logits"], ["probabilities"], axis=1),
-    ]
-    graph = helper.make_graph(
-        nodes,
-        "tiny",
-        [helper.make_tensor_value_info("watts", TensorProto.FLOAT, ["batch", 1, WINDOW])],
-        [helper.make_tensor_value_info("probabilities", TensorProto.FLOAT, ["batch", 3])],
-        [numpy_helper.from_array(value, name) for name, value in constants.items()],
-    )
-    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=9)
-    onnx.checker.check_model(model)
-    return model.SerializeToString()
-
-
-def write_release(folder: Path, version: int, bias: float) -> dict[str, Any]:
-    """Write model and release.json; give the load request for them."""
-    from edgewright_contract import release as r
-
-    folder.mkdir()
-    data = tiny_onnx(bias)
-    digest = digest_of(data)
-    variant = r.Variant(
-        name="full",
-        file="variants/full.onnx",
-        digest=digest,
-        bytes=len(data),
-        precision=r.Precision.FP32,
-        parameters=195,
-        macs=192,
-        accuracy=None,
-        latency=r.Latency(p50_microseconds=10, p95_microseconds=20, machine="test", runtime_version="test"),
-        golden=r.Golden(answers=[[0.8, 0.1, 0.1]], tolerance=0.01),
-    )
-    release = r.Release(
-        registered_model="nilm",
-        version=version,
-        sequence=version,
-        labels=LABELS,
-        window=r.Window(seconds=WINDOW, hop_seconds=16),
-        variants=[variant],
-        golden=r.GoldenWindows(digest="sha256:" + "0" * 64, count=1),
-        provenance=r.Provenance(recipe_digest=A, data_digest=A, synthetic=True, created="2026-01-01T00:00:00Z"),
-    )
-    (folder / "full.onnx").write_bytes(data)
-    (folder / "release.json").write_text(release.model_dump_json(by_alias=True, exclude_none=False))
-    return {
-        "op": "load",
-        "model": "home/nilm",
-        "manifest": A if version == 1 else B,
-        "version": version,
-        "variant": "full",
-        "path": str(folder / "full.onnx"),
-        "digest": digest,
-        "release": str(folder / "release.json"),
-        "slot": "shadow",
-    }
-
-
-class Server:
-    def __init__(self, folder: Path, *extra: str) -> None:
-        self.socket = socket.create_server(("127.0.0.1", 0))
-        self.port = self.socket.getsockname()[1]
-        self.path = folder / "c.sock"
-        fd = self.socket.fileno()
-        command = [
-            sys.executable,
-            "-m",
-            "edgewright_agent.serving",
-            "--fd",
-            str(fd),
-            "--control",
-            str(self.path),
-            *extra,
-        ]
-        self.process = subprocess.Popen(command, pass_fds=[fd])
-        deadline = time.monotonic() + 30
-        while not self.path.exists():
-            assert self.process.poll() is None
-            assert time.monotonic() < deadline
-            time.sleep(0.02)
-        self.http = httpx2.Client(base_url=f"http://127.0.0.1:{self.port}", timeout=20)
-
-    def ask(self, request: dict[str, Any]) -> dict[str, Any]:
-        with socket.socket(socket.AF_UNIX) as client, client.makefile("rwb") as file:
-            client.connect(str(self.path))
-            file.write(json.dumps(request).encode() + b"\n")
-            file.flush()
-            return json.loads(file.readline())
-
-    def go_live(self, load: dict[str, Any]) -> None:
-        assert self.ask(load) == {"ok": True}
-        assert self.ask({"op": "promote", "model": load["model"], "manifest": load["manifest"]}) == {"ok": True}
-
-    def close(self) -> None:
-        self.http.close()
-        self.process.send_signal(signal.SIGTERM)
-        self.process.wait(20)
-        self.socket.close()
-
-
-@pytest.fixture
-def server(tmp_path):
-    running = Server(tmp_path)
-    yield running
-    running.close()
-
-
-@pytest.fixture
-def served(server, tmp_path):
-    server.go_live(write_release(tmp_path / "one", 1, 2.0))
-    return server
 
 
 def body(shape=(1, 1, WINDOW), data=None, **changes) -> dict[str, Any]:
@@ -152,8 +28,8 @@ def body(shape=(1, 1, WINDOW), data=None, **changes) -> dict[str, Any]:
 
 @pytest.mark.parametrize("binary_in", [True, False])
 @pytest.mark.parametrize("binary_out", [True, False])
-def test_tritonclient_works_unmodified(served, binary_in, binary_out):
-    client = triton.InferenceServerClient(f"127.0.0.1:{served.port}")
+def test_tritonclient_works_unmodified(shared, binary_in, binary_out):
+    client = triton.InferenceServerClient(f"127.0.0.1:{shared.port}")
     try:
         assert client.is_server_live()
         assert client.is_server_ready()
@@ -207,21 +83,21 @@ def test_tritonclient_works_unmodified(served, binary_in, binary_out):
         (b" " * (1024 * 1024 + 1), 413),
     ],
 )
-def test_bad_input_is_refused_with_a_sentence(served, content, status):
-    answer = served.http.post("/v2/models/nilm/infer", content=content)
+def test_bad_input_is_refused_with_a_sentence(shared, content, status):
+    answer = shared.http.post("/v2/models/nilm/infer", content=content)
     if content == json.dumps(body(data=[3e38] * 64)):  # finite watts may still make a finite answer
         assert answer.status_code in (200, 400)
     else:
         assert answer.status_code == status
         assert answer.json()["error"].endswith(".")
-    assert served.http.post("/v2/models/nilm/infer", json=body()).status_code == 200
+    assert shared.http.post("/v2/models/nilm/infer", json=body()).status_code == 200
 
 
-def test_binary_sizes_and_header_are_checked(served):
+def test_binary_sizes_and_header_are_checked(shared):
     head = body(parameters={"binary_data_size": 256})
     del head["inputs"][0]["data"]
     text = json.dumps(head).encode()
-    post = lambda content, length: served.http.post(  # noqa: E731
+    post = lambda content, length: shared.http.post(  # noqa: E731
         "/v2/models/nilm/infer", content=content, headers={"Inference-Header-Content-Length": length}
     )
     good = np.zeros(WINDOW, "<f4").tobytes()
@@ -239,14 +115,14 @@ def test_binary_sizes_and_header_are_checked(served):
         assert answer.json()["error"]
 
 
-def test_unknown_models_versions_and_methods(served):
+def test_unknown_models_versions_and_methods(shared):
     for path in ("/v2/models/other", "/v2/models/nilm/versions/9", "/nothing"):
-        assert served.http.get(path).status_code == 404
-        assert served.http.get(path).json()["error"]
-    assert served.http.get("/v2/models/nilm/infer").status_code == 405
+        assert shared.http.get(path).status_code == 404
+        assert shared.http.get(path).json()["error"]
+    assert shared.http.get("/v2/models/nilm/infer").status_code == 405
 
 
-def test_control_refuses_what_does_not_fit(server, tmp_path):
+def test_control_refuses_what_does_not_fit(server, write_release, tmp_path):
     assert stat.S_IMODE(server.path.stat().st_mode) == 0o600
     load = write_release(tmp_path / "one", 1, 2.0)
     assert server.ask({"op": "ping"}) == {"ok": True}
@@ -263,7 +139,7 @@ def test_control_refuses_what_does_not_fit(server, tmp_path):
     assert server.http.get("/healthz").status_code == 200
 
 
-def test_swap_under_load_fails_no_request(served, tmp_path):
+def test_swap_under_load_fails_no_request(served, write_release, tmp_path):
     loads = [write_release(tmp_path / "two", 2, -2.0), None]
     loads[1] = {**loads[0], "version": 1, "manifest": A}
     one = tmp_path / "one"
@@ -298,7 +174,7 @@ def test_swap_under_load_fails_no_request(served, tmp_path):
     assert set(seen) == {"1", "2"}
 
 
-def test_push_makes_snapshots_figures_and_metrics(served, tmp_path):
+def test_push_makes_snapshots_figures_and_metrics(served, write_release, tmp_path):
     readings = [{"t": 1_700_000_000 + i, "watts": 2000 if i >= 100 else 0} for i in range(200)]
     lines = "\n".join(json.dumps(item) for item in readings[:100])
     kind = {"content-type": "application/x-ndjson"}
@@ -338,29 +214,26 @@ def test_push_makes_snapshots_figures_and_metrics(served, tmp_path):
         b'{"readings":[{"t":1,"watts":1},{"t":99999999999,"watts":1}]}',
     ],
 )
-def test_bad_readings_are_refused_whole(served, content):
-    answer = served.http.post("/v1/readings", content=content, headers={"content-type": "application/json"})
+def test_bad_readings_are_refused_whole(shared, content):
+    answer = shared.http.post("/v1/readings", content=content, headers={"content-type": "application/json"})
     assert answer.status_code == 400
     assert answer.json()["error"]
-    assert served.http.post("/v1/readings", content=content).status_code == 415
-    assert served.http.get("/v1/snapshot").json()["readings"] == []
+    assert shared.http.post("/v1/readings", content=content).status_code == 415
+    assert shared.http.get("/v1/snapshot").json()["readings"] == []
 
 
-def test_replay_plays_tracebase_lines(tmp_path):
+def test_replay_plays_tracebase_lines(start_server, write_release, tmp_path):
     trace = tmp_path / "trace.csv"
     lines = [f"01/01/2012 00:{i // 60:02}:{i % 60:02};2000;2000" for i in range(600)]
     trace.write_text("\n".join(["damaged", *lines]))
-    running = Server(tmp_path, "--replay", str(trace), "--replay-speed", "200")
-    try:
-        running.go_live(write_release(tmp_path / "one", 1, 2.0))
-        deadline = time.monotonic() + 15
-        while not (found := running.http.get("/v1/snapshot").json()["snapshots"]):
-            assert time.monotonic() < deadline
-            time.sleep(0.1)
-        assert found["nilm"]["appliance"] == "kettle"
-        assert found["nilm"]["watts"] == 2000
-    finally:
-        running.close()
+    running = start_server("--replay", str(trace), "--replay-speed", "200")
+    running.go_live(write_release(tmp_path / "one", 1, 2.0))
+    deadline = time.monotonic() + 15
+    while not (found := running.http.get("/v1/snapshot").json()["snapshots"]):
+        assert time.monotonic() < deadline
+        time.sleep(0.1)
+    assert found["nilm"]["appliance"] == "kettle"
+    assert found["nilm"]["watts"] == 2000
 
 
 def test_a_missing_trace_is_named(tmp_path):
@@ -380,18 +253,15 @@ def test_a_missing_trace_is_named(tmp_path):
     assert "gone.csv" in done.stderr
 
 
-def test_overload_answers_503_with_retry_after(tmp_path):
-    running = Server(tmp_path, "--max-concurrency", "0")
-    try:
-        running.go_live(write_release(tmp_path / "one", 1, 2.0))
-        answer = running.http.post("/v2/models/nilm/infer", json=body())
-        assert (answer.status_code, answer.headers["retry-after"]) == (503, "1")
-    finally:
-        running.close()
+def test_overload_answers_503_with_retry_after(start_server, write_release, tmp_path):
+    running = start_server("--max-concurrency", "0")
+    running.go_live(write_release(tmp_path / "one", 1, 2.0))
+    answer = running.http.post("/v2/models/nilm/infer", json=body())
+    assert (answer.status_code, answer.headers["retry-after"]) == (503, "1")
 
 
-def test_the_page_needs_nothing_from_elsewhere(server):
-    page = server.http.get("/")
+def test_the_page_needs_nothing_from_elsewhere(shared):
+    page = shared.http.get("/")
     assert page.status_code == 200
     assert "default-src 'none'" in page.headers["content-security-policy"]
     assert "http://" not in page.text

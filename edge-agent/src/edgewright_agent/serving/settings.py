@@ -1,0 +1,45 @@
+"""What the server process is told from outside: EDGEWRIGHT_AGENT_ variables, which the supervisor passes on."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Final
+
+from pydantic import BaseModel, ConfigDict, Field
+
+PREFIX: Final = "EDGEWRIGHT_AGENT_"
+
+
+class ServingSettings(BaseModel):
+    """Settings of the server; every one may be left out."""
+
+    model_config = ConfigDict(extra="ignore", frozen=True, use_attribute_docstrings=True)
+
+    readings_token_file: Path | None = None
+    """File with the token that a pusher of readings from another host must send; none: only this host may push."""
+    frames_path: Path | None = None
+    """Unix socket for windows as length-prefixed frames; none: not opened."""
+    mqtt_host: str | None = None
+    """Broker to take readings from and to send snapshots to; none: MQTT is off."""
+    mqtt_port: Annotated[int, Field(ge=1, le=65_535)] = 1883
+    mqtt_user: str | None = None
+    mqtt_password_file: Path | None = None
+    mqtt_ca: Path | None = None
+    """PEM file of the broker's certificate authority; set, it switches TLS on."""
+    mqtt_topic: str | None = None
+    """Topic of the readings: a number of watts, or {"watts": …, "t": Unix seconds}; none: only snapshots are sent."""
+    mqtt_prefix: str = "edgewright"
+    """First part of the topics that snapshots go to."""
+    mqtt_discovery: str | None = "homeassistant"
+    """Home Assistant's discovery prefix; empty: no discovery."""
+    node: str = "edge"
+    """Name of the node, as the supervisor has it."""
+
+
+def from_environment(environment: Mapping[str, str]) -> ServingSettings:
+    """Read the settings.
+
+    Raises:
+        pydantic.ValidationError: a value that does not fit.
+    """
+    given = {key.removeprefix(PREFIX).lower(): value for key, value in environment.items() if key.startswith(PREFIX)}
+    return ServingSettings.model_validate({key: value for key, value in given.items() if value})

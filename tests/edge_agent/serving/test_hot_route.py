@@ -1,0 +1,244 @@
+"""The hot route against the plain one, byte for byte, and the bounds that stand in front of both."""
+
+import json
+import re
+import signal
+import socket
+import time
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+
+from edgewright_agent.serving.__main__ import _http_protocol
+from edgewright_agent.serving.hot_route import misfit
+
+WINDOW = 64
+HOT, PLAIN = b"/v2/models/nilm/infer", b"/v2/models/%6eilm/infer"  # the hot route matches the path as it is sent
+
+
+def tensor(**changes) -> dict:
+    return {"name": "watts", "datatype": "FP32", "shape": [1, 1, WINDOW], "data": [1.5] * WINDOW} | changes
+
+
+def post(path: bytes, body: bytes, *headers: bytes) -> bytes:
+    lines = [b"POST %s HTTP/1.1" % path, b"host: node", b"content-length: %d" % len(body), *headers]
+    return b"\r\n".join([*lines, b"", body])
+
+
+def binary(rows: int, *, wanted: bool) -> tuple[bytes, bytes]:
+    data = np.full((rows, 1, WINDOW), 2000, "<f4").tobytes()
+    head = {"inputs": [tensor(shape=[rows, 1, WINDOW], parameters={"binary_data_size": len(data)})]}
+    del head["inputs"][0]["data"]
+    head["parameters"] = {"binary_data_output": wanted}
+    text = json.dumps(head).encode()
+    return text + data, b"inference-header-content-length: %d" % len(text)
+
+
+def plain_json(**changes) -> bytes:
+    return json.dumps({"inputs": [tensor(**changes)]}).encode()
+
+
+CASES = {
+    "json": (plain_json(),),
+    "id": (json.dumps({"id": "ä7", "inputs": [tensor()]}).encode(),),
+    "nested": (plain_json(data=[[[1.0] * WINDOW]]),),
+    "integers": (plain_json(data=[1] * WINDOW),),
+    "binary": binary(1, wanted=True),
+    "binary in": binary(3, wanted=False),
+    "many rows": binary(900, wanted=True),
+    "empty": (b"",),
+    "not json": (b"{",),
+    "rank": (plain_json(shape=[WINDOW]),),
+    "booleans": (plain_json(data=[True] * WINDOW),),
+    "null": (plain_json(data=[None] * WINDOW),),
+    "beyond float32": (plain_json(data=[1e39] * WINDOW),),
+    "deep": (b"[" * 50_000,),
+    "header length": (plain_json(), b"inference-header-content-length: 9999"),
+    "header twice": (binary(1, wanted=True)[0], binary(1, wanted=True)[1], b"inference-header-content-length: 1"),
+    "too long": (b" " * (1024 * 1024 + 1),),
+    "compressed": (plain_json(), b"content-encoding: gzip"),
+    "upgrade": (plain_json(), b"connection: upgrade", b"upgrade: h2c"),
+}
+
+
+def dated(answer: bytes) -> bytes:
+    return re.sub(rb"date: [^\r]*\r\n", b"date: \r\n", answer)
+
+
+@pytest.mark.parametrize("case", CASES.values(), ids=CASES)
+@pytest.mark.parametrize("close", [True, False])
+def test_both_ways_answer_byte_for_byte_alike(shared, case, close):
+    body, *headers = case
+    if not close and any(b"upgrade" in header for header in headers):
+        pytest.skip("the parser reads nothing after a request that asks for another protocol")
+    end = b"GET /v2/health/live HTTP/1.1\r\nhost: node\r\nconnection: close\r\n\r\n"
+    answers = []
+    for path in (HOT, PLAIN):
+        request = post(path, body, *headers, *([b"connection: close"] if close else []))
+        answers.append(dated(shared.exchange(request if close else request + end)))
+    assert answers[0] == answers[1]
+    assert re.match(rb"HTTP/1.1 (200|400|413|415) ", answers[0])
+
+
+@pytest.mark.parametrize("path", [HOT, PLAIN])
+def test_chunked_bodies_are_read_and_bounded(shared, path):
+    def chunked(parts: list[bytes]) -> bytes:
+        head = b"POST %s HTTP/1.1\r\nhost: node\r\ntransfer-encoding: chunked\r\nconnection: close\r\n\r\n" % path
+        return head + b"".join(b"%x\r\n%s\r\n" % (len(part), part) for part in parts) + b"0\r\n\r\n"
+
+    body = plain_json()
+    assert b" 200 OK" in shared.exchange(chunked([body[:10], body[10:11], body[11:]]))
+    assert b" 413 " in shared.exchange(chunked([b" " * 65_536] * 40))
+
+
+def test_pipelined_answers_come_in_the_order_of_their_requests(shared):
+    requests, expected = [], []
+    for index in range(40):
+        path = (HOT, PLAIN, HOT, b"/v2/models/nilm/versions/1/infer")[index % 4]
+        rows = 400 if index % 7 == 3 else 1  # long ones take the plain way and must not be overtaken
+        body = json.dumps({"id": f"q{index}", "inputs": [tensor(shape=[rows, 1, WINDOW], data=[0.0] * WINDOW * rows)]})
+        requests.append(post(path, body.encode(), *([b"connection: close"] if index == 39 else [])))
+        expected.append(f"q{index}")
+    answer = shared.exchange(b"".join(requests))
+    assert re.findall(r'"id":"(q\d+)"', answer.decode()) == expected
+    assert answer.count(b"HTTP/1.1 200 OK") == 40
+
+
+def test_a_client_that_reads_nothing_is_held_back_and_loses_no_answer(shared):
+    body, header = binary(1, wanted=True)
+    size = len(shared.exchange(post(HOT, body, header, b"connection: close"))) - len(b"connection: close\r\n")
+    with socket.create_connection(("127.0.0.1", shared.port)) as client:
+        client.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 131_072)
+        client.settimeout(0.5)
+        request, sent = post(HOT, body, header), 0
+        try:
+            for _ in range(100_000):
+                client.sendall(request)
+                sent += 1
+        except TimeoutError:
+            pass
+        assert 0 < sent < 100_000  # the server stopped reading
+        before = shared.rss()
+        client.settimeout(5)
+        got = 0
+        while got < sent * size:
+            part = client.recv(1 << 20)
+            assert part
+            got += len(part)
+        assert got == sent * size
+        assert shared.rss() - before < 32 * 1024 * 1024
+    assert shared.http.get("/healthz").status_code == 200
+
+
+@pytest.mark.parametrize(
+    ("start", "drip"),
+    [
+        (b"POST /v2/models/nilm/infer HTTP/1.1\r\ncontent-length: 100\r\n\r\n", b" "),
+        (b"POST /v2/models/nilm/infer HTTP/1.1\r\n", b"a: b\r\n"),
+        (b"GET /healthz HTTP/1.1\r\n", b"a: b\r\n"),
+        (b"POST /v1/readings HTTP/1.1\r\ncontent-type: application/json\r\ncontent-length: 100\r\n\r\n", b" "),
+    ],
+)
+def test_a_slow_request_ends_at_its_deadline(start_server, write_release, tmp_path, start, drip):
+    running = start_server("--body-seconds", "1")
+    running.go_live(write_release(tmp_path / "one", 1, 2.0))
+    with socket.create_connection(("127.0.0.1", running.port)) as client:
+        client.sendall(start)
+        client.settimeout(0.2)
+        began, answer = time.monotonic(), b""
+        while time.monotonic() - began < 10 and not answer:
+            try:
+                client.sendall(drip)
+                answer = client.recv(1000)
+            except TimeoutError:
+                continue
+    assert answer.startswith(b"HTTP/1.1 408 ")
+    assert time.monotonic() - began < 5
+
+
+@pytest.mark.parametrize(
+    "head",
+    [
+        b"GET /healthz HTTP/1.1\r\n" + b"a: b\r\n" * 200,
+        b"GET /healthz HTTP/1.1\r\nx: " + b"y" * 100_000,
+        b"GET /" + b"y" * 100_000 + b" HTTP/1.1\r\n",
+        b"POST /v2/models/nilm/infer HTTP/1.1\r\nx: " + b"y" * 900_000,
+        b"POST /v2/models/nilm/infer HTTP/1.1\r\n" + b"h: v\r\n" * 100_000,
+    ],
+)
+def test_a_head_that_is_too_large_is_refused_in_bounded_memory(shared, head):
+    before = shared.rss()
+    with socket.create_connection(("127.0.0.1", shared.port), timeout=10) as client:
+        for start in range(0, len(head), 16_384):
+            client.sendall(head[start : start + 16_384])
+        if len(head) < 8192:
+            client.sendall(b"\r\n")
+        assert client.recv(1000).startswith(b"HTTP/1.1 431 ")
+    assert shared.rss() - before < 16 * 1024 * 1024
+
+
+@pytest.mark.parametrize(
+    "request_line",
+    [b"\x00\x01\x02\x03", b"POST / HTTP/1.1\r\ncontent-length: x\r\n\r\n", b"GET / HTTP/9.9\r\n\r\n"]
+    + [b"POST /v2/models/nilm/infer HTTP/1.1\r\ncontent-length: %s\r\n\r\n" % (b"9" * n) for n in (25, 9000)]
+    + [b"POST /v2/models/nilm/infer HTTP/1.1\r\ncontent-length: 5\r\ntransfer-encoding: chunked\r\n\r\n0\r\n\r\n"],
+)
+def test_what_is_not_http_is_refused(shared, request_line):
+    assert shared.exchange(request_line).startswith(b"HTTP/1.1 400 ")
+
+
+def test_beyond_the_bound_connections_are_refused_and_idle_ones_make_room(start_server):
+    running = start_server("--max-connections", "20")
+    idle = [socket.create_connection(("127.0.0.1", running.port)) for _ in range(20)]
+    time.sleep(1.3)  # now they count as idle
+    assert running.http.get("/healthz").status_code == 200
+    busy = []
+    for _ in range(25):
+        client = socket.create_connection(("127.0.0.1", running.port), timeout=5)
+        client.sendall(b"GET /healthz HTTP/1.1\r\n")
+        busy.append(client)
+    refused = 0
+    for client in busy:
+        client.settimeout(0.2)
+        try:
+            answer = client.recv(1000)
+        except TimeoutError:
+            continue
+        refused += answer.startswith(b"HTTP/1.1 503 ") and b"retry-after: 1" in answer
+    assert refused >= 4
+    for client in (*idle, *busy):
+        client.close()
+
+
+def test_shutdown_answers_what_is_on_its_way(served):
+    body = plain_json()
+    request = post(HOT, body)
+    with socket.create_connection(("127.0.0.1", served.port), timeout=10) as client, client.makefile("rb") as answers:
+        client.sendall(request)
+        assert answers.readline() == b"HTTP/1.1 200 OK\r\n"
+        served.process.terminate()
+        time.sleep(0.3)
+        client.sendall(request[:80])
+        time.sleep(0.3)
+        client.sendall(request[80:])
+        rest = answers.read()
+    assert rest.count(b"HTTP/1.1 200 OK") == 1
+    assert b"connection: close" in rest
+    assert served.process.wait(10) == -signal.SIGTERM  # uvicorn ends by the signal that it was sent
+
+
+def test_an_unknown_uvicorn_gets_the_plain_way(monkeypatch, caplog):
+    assert misfit() is None
+
+    class Changed:
+        def __init__(self) -> None:
+            self.url = b""
+
+    assert "on_headers_complete" in misfit(Changed)
+    assert "cycle" in misfit(Changed)
+    assert issubclass(_http_protocol(SimpleNamespace()), HttpToolsProtocol)
+    monkeypatch.setattr("edgewright_agent.serving.__main__.misfit", lambda: "it has changed")
+    assert _http_protocol(SimpleNamespace()) == "httptools"
+    assert "it has changed" in caplog.text

@@ -84,3 +84,45 @@ def test_nothing_to_quantize_is_an_error():
     model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 20)], ir_version=10)
     with pytest.raises(quantize.QuantizationError, match="nothing became INT8"):
         quantize.to_int8(model.SerializeToString(), np.ones((4, 4), np.uint16))
+
+
+@pytest.mark.parametrize(
+    ("architecture", "simd", "unsigned", "reduced"),
+    [
+        ("x86_64", "avx avx2", True, True),
+        ("x86_64", "avx2 avx512_vnni", True, False),
+        ("x86_64", "avx2 avx_vnni", True, False),
+        ("aarch64", "asimd asimddp", False, False),
+    ],
+)
+def test_the_scheme_goes_by_what_the_processor_saturates(architecture, simd, unsigned, reduced):
+    scheme = quantize.scheme_for(architecture, simd)
+    assert (scheme.activation.name == "QUInt8", scheme.reduce_range) == (unsigned, reduced)
+
+
+def test_noise_of_a_layer_is_signal_over_error(pair, tiny_test):
+    model, int8 = pair
+    noise = quantize.noise(model, int8, tiny_test.watts[:32])
+    assert list(noise) == ["Conv 0", "Conv 1", "Conv 2", "Gemm 3", "Gemm 4"]
+    assert all(15 < decibels < 90 for decibels in noise.values())
+    assert set(quantize.noise(model, model, tiny_test.watts[:8]).values()) == {quantize.LOUDEST}
+
+
+def test_noise_shows_the_layer_that_was_spoiled(pair, tiny_test):
+    graph = onnx.load_from_string(pair[1])
+    layer = quantize.layers(graph.graph)[2]
+    source = {output: node for node in graph.graph.node for output in node.output}
+    name = source[layer.input[1]].input[0]
+    weight = next(tensor for tensor in graph.graph.initializer if tensor.name == name)
+    weight.CopyFrom(onnx.numpy_helper.from_array(-onnx.numpy_helper.to_array(weight), name))
+    noise = quantize.noise(pair[0], graph.SerializeToString(), tiny_test.watts[:32])
+    assert min(noise["Conv 0"], noise["Conv 1"]) > 15
+    assert noise["Conv 2"] < 3
+
+
+def test_a_layer_that_was_left_in_float_is_named(pair, tiny_drawn):
+    model, int8 = pair
+    assert quantize.in_float(int8) == ()
+    assert quantize.in_float(model) == ("Conv 0", "Conv 1", "Conv 2", "Gemm 3", "Gemm 4")
+    scheme = quantize.Scheme(operators=("Gemm",))
+    assert quantize.in_float(quantize.to_int8(model, tiny_drawn.watts, scheme)) == ("Conv 0", "Conv 1", "Conv 2")

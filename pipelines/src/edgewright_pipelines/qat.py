@@ -15,15 +15,11 @@ import numpy as np
 import torch
 from torch import fx, nn
 from torch.nn import functional
-from torchao.quantization.pt2e import disable_observer, move_exported_model_to_eval  # type: ignore[import-untyped]
-from torchao.quantization.pt2e.quantize_pt2e import (  # type: ignore[import-untyped]
-    convert_pt2e,
-    prepare_qat_pt2e,
-)
 
 from edgewright_pipelines import export, quantize
 from edgewright_pipelines.fold import fold
 from edgewright_pipelines.networks import Classifier
+from edgewright_pipelines.pt2e import convert_pt2e, disable_observer, move_exported_model_to_eval, prepare_qat_pt2e
 from edgewright_pipelines.rounding import Rounding
 from edgewright_pipelines.sampling import Sampler
 from edgewright_pipelines.train import DISTILLATION_TEMPERATURE, Report, Schedule, TrainingError, silent

@@ -7,14 +7,9 @@ XNNPACKQuantizer moved to a package thirty times as large.
 import torch
 from onnxruntime.quantization import QuantType
 from torch import fx
-from torchao.quantization import pt2e  # type: ignore[import-untyped]
-from torchao.quantization.pt2e.quantizer import (  # type: ignore[import-untyped]
-    QuantizationAnnotation,
-    QuantizationSpec,
-    Quantizer,
-    SharedQuantizationSpec,
-)
 
+from edgewright_pipelines import pt2e
+from edgewright_pipelines.pt2e import QuantizationAnnotation, QuantizationSpec, Quantizer, SharedQuantizationSpec
 from edgewright_pipelines.quantize import Scheme
 
 AVERAGING = 0.05  # how fast the range of a value follows the batches

@@ -1,64 +1,102 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from edgewright_agent.state import AgentState
-from edgewright_agent.store import STATE_FILE, BlobError, FileOps, StateError, Store
+from edgewright_agent.disk import READ, open_plain
+from edgewright_agent.state import AgentState, Floors
+from edgewright_agent.store import STATE_FILE, BlobError, StateError, Store
 from edgewright_contract.digests import digest_of
 
 
-class PowerCut(BaseException):
-    pass
-
-
-def _cut_at(number: int) -> FileOps:
-    count = 0
-
-    def guarded(call: Callable[..., Any]) -> Callable[..., Any]:
-        def run(*arguments: Any) -> Any:
-            nonlocal count
-            count += 1
-            if count == number:
-                if call is os.write:
-                    os.write(arguments[0], arguments[1][: len(arguments[1]) // 2])
-                raise PowerCut
-            return call(*arguments)
-
-        return run
-
-    return FileOps(guarded(os.write), guarded(os.fsync), guarded(os.replace), guarded(os.unlink))
-
-
-def test_a_crash_at_any_point_leaves_the_old_or_the_new_state(tmp_path: Path) -> None:
-    old, new = AgentState(trust_sequence=1), AgentState(trust_sequence=2)
+def test_a_crash_at_any_point_leaves_the_old_or_the_new_state(
+    tmp_path: Path, faulty: Any, power_cut: type[BaseException]
+) -> None:
+    old, new = AgentState(trust=digest_of(b"1")), AgentState(trust=digest_of(b"2"))
     cuts = 0
     for number in range(1, 50):
         folder = tmp_path / str(number)
         Store(folder).save(old)
+        disk = faulty(folder)
+        disk.fault_at = number
         try:
-            Store(folder, _cut_at(number)).save(new)
-        except PowerCut:
+            Store(folder, disk.ops()).save(new)
+        except power_cut:
             cuts += 1
             assert Store(folder).load() in (old, new)
             Store(folder).save(new)
         assert Store(folder).load() == new
-    assert cuts == 4  # write, fsync, rename, fsync of the folder
+    assert cuts == 5  # create, write, fsync, rename, fsync of the folder
 
 
-def test_a_crash_at_any_point_never_shows_a_broken_blob(tmp_path: Path) -> None:
-    data = b"bytes" * 100
-    for number in range(1, 6):
-        store = Store(tmp_path / str(number), _cut_at(number))
-        try:
-            store.put(data)
-        except PowerCut:
-            path = store.path(digest_of(data))
-            assert not path.exists() or path.read_bytes() == data
+def test_a_raised_floor_outlives_the_state(tmp_path: Path) -> None:
+    floors = Floors(trust=3, signed=5, models={"m": 7})
+    Store(tmp_path).save(AgentState(floors=floors))
+    (tmp_path / STATE_FILE).unlink()
+    assert Store(tmp_path).load().floors == floors
+
+
+def test_two_agents_never_work_in_one_folder(tmp_path: Path) -> None:
+    held = Store(tmp_path).lock()
+    with pytest.raises(StateError, match="another agent works here"):
+        Store(tmp_path).lock()
+    os.close(held)
+    os.close(Store(tmp_path).lock())
+
+
+@pytest.mark.parametrize("kind", ["pipe", "link", "hard link", "folder", "device"])
+def test_what_is_no_plain_file_is_neither_waited_for_nor_followed(tmp_path: Path, kind: str) -> None:
+    store, data = Store(tmp_path), b"good"
+    digest = digest_of(data)
+    aside = tmp_path / "aside"
+    aside.write_bytes(data)
+    for place in (store.path(digest), store.part(digest)):
+        match kind:
+            case "pipe":
+                os.mkfifo(place)
+            case "link":
+                place.symlink_to(aside)
+            case "hard link":
+                place.hardlink_to(aside)
+            case "folder":
+                place.mkdir()
+                (place / "inner").write_bytes(b"x")
+            case "device":
+                place.symlink_to("/dev/zero")
+    assert not store.has(digest, 10)
+    descriptor = store.open_part(digest)
+    os.write(descriptor, data)
+    os.close(descriptor)
+    store.adopt_part(digest, 10)
+    assert store.read(digest, 10) == data
+    assert aside.read_bytes() == data
+    assert aside.stat().st_nlink == 1, "our blob is a file of its own"
+
+
+def test_planted_things_do_not_stop_the_state_from_being_saved_or_garbage_from_being_removed(tmp_path: Path) -> None:
+    store = Store(tmp_path)
+    os.mkfifo(tmp_path / "state.json.tmp")
+    (tmp_path / "floors.json").symlink_to(tmp_path / "elsewhere")
+    with pytest.raises(StateError):
+        store.load()
+    (tmp_path / "floors.json").unlink()
+    state = AgentState(trust=digest_of(b"1"))
+    store.save(state)
+    assert store.load() == state
+    os.mkfifo(tmp_path / "blobs" / "pipe")
+    (tmp_path / "blobs" / "folder").mkdir()
+    store.collect(set())
+    assert list((tmp_path / "blobs").iterdir()) == []
+
+
+def test_a_device_is_refused_by_what_it_is() -> None:
+    from edgewright_agent.disk import FileOps
+
+    with pytest.raises(OSError, match="not a plain file"):
+        open_plain(FileOps(), Path("/dev/null"), READ)
 
 
 def test_changed_bytes_links_and_long_files_are_refused(tmp_path: Path) -> None:

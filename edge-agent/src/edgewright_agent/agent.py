@@ -5,267 +5,185 @@ Nothing here needs the network to serve: at start the last known good is verifie
 
 import asyncio
 import contextlib
+import functools
 import hashlib
 import logging
 import random
-from datetime import datetime
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Any
 
 from pydantic import ValidationError
 
-from edgewright_agent import lifecycle, report, rollout
-from edgewright_agent.kube import Kube, KubeError
+from edgewright_agent import benchmarking, events, rollout
+from edgewright_agent.keeper import Keeper
+from edgewright_agent.kube import Kube
+from edgewright_agent.ledger import SETTLED, Ledger
 from edgewright_agent.refusal import Delay, Refusal
-from edgewright_agent.state import AgentState, ModelRecord
-from edgewright_agent.supervisor import CommandRefused, ServerDown
+from edgewright_agent.state import Held
+from edgewright_agent.supervisor import Server, ServerDown
+from edgewright_agent.teller import Teller
+from edgewright_agent.trusting import Believed
+from edgewright_agent.verify import Node
 from edgewright_contract import names, trust
-from edgewright_contract.conditions import Condition, Reason
-from edgewright_contract.edgenode import AssignedModel, EdgeNodeSpec, Figures, Hardware, ModelState
+from edgewright_contract.edgenode import AssignedModel, EdgeNodeSpec, Hardware
 
 _LOG = logging.getLogger(__name__)
-_SETTLED = frozenset({ModelState.LIVE, ModelState.REJECTED, ModelState.REVERTED})
+FIRST_PAUSE = 1.0
 
 
 class Agent:
     """One node's agent. `run` returns only when it is cancelled."""
 
-    def __init__(self, tools: rollout.Tools, kube: Kube, hardware: Hardware, rng: random.Random) -> None:
-        self._tools = tools
-        self._kube = kube
-        self._hardware = hardware
-        self._rng = rng
-        self._state = AgentState()
-        self._trust: trust.OpenedTrust | None = None
-        self._trust_problem: tuple[Reason, str] | None = (Reason.TRUST_MISSING, "no trust document yet")
+    def __init__(
+        self, tools: rollout.Tools, server: Server, kube: Kube, hardware: Hardware, rng: random.Random
+    ) -> None:
+        self._tools, self._server, self._kube, self._rng = tools, server, kube, rng
+        self._hardware = self._own_hardware = hardware
+        self.ledger = Ledger(tools.store, tools.now)
+        self._believed = Believed(self.ledger, tools.store, tools.gateway, tools.root)
         self._spec: EdgeNodeSpec | None = None
         self._changed = asyncio.Event()
-        self._conditions: list[Condition] = []
-        self._figures: dict[str, Figures] = {}
-        self._reported: dict[str, object] = {}
-        self._recovering = asyncio.Lock()
+        self.keeper = Keeper(self.ledger, tools.store, server, tools.root, tools.settings, self._changed.set)
+        self._teller = Teller(
+            self.ledger,
+            kube,
+            tools.settings,
+            rng,
+            lambda: self._hardware,
+            lambda: dict(self.keeper.figures),
+            lambda: self._believed.problem,
+        )
 
     async def run(self) -> None:
         """Serve the last known good, then follow the EdgeNode."""
-        self._state = self._tools.store.load()
-        self._open_trust()
-        await self._recover(None)
-        loops = (self._watch(), self._reconcile(), self._watchdog(), self._heartbeat(), self._report_figures())
-        async with asyncio.TaskGroup() as group:
-            for loop in loops:
-                group.create_task(loop)
+        await self.start()
+        teller = self._teller
+        loops = (
+            *(self._watch(), self._reconcile(), self.keeper.watch()),
+            *(teller.run(), teller.run_figures(), teller.run_heartbeat()),
+        )
+        try:
+            async with asyncio.TaskGroup() as group:
+                for loop in loops:
+                    group.create_task(loop)
+        finally:
+            for name in self.ledger.names():
+                self.ledger.apply(name, events.Stopped())
+
+    async def start(self) -> None:
+        """Load what was saved and serve it.
+
+        Raises:
+            StateError: state.json is there and unreadable.
+        """
+        self.ledger.load()
+        for name in self.ledger.names():
+            self.ledger.apply(name, events.Started())
+        self._believed.open()
+        await self.keeper.recover(None)
 
     async def _watch(self) -> None:
         async for seen in self._kube.watch(_LOG.warning):
             if seen.edge_node is None:
                 _LOG.warning("there is no EdgeNode for this node: it goes on serving what it has")
                 continue
-            try:
-                self._spec = EdgeNodeSpec.model_validate(seen.edge_node.get("spec") or {})
-            except ValidationError as error:
-                _LOG.error("EdgeNode spec is not understood and ignored: %s", error.errors()[0])
-                continue
-            self._changed.set()
+            self._take(seen.edge_node)
+
+    def _take(self, edge_node: Mapping[str, Any]) -> None:
+        try:
+            spec = EdgeNodeSpec.model_validate(edge_node.get("spec") or {})
+        except ValidationError as error:
+            _LOG.error("EdgeNode spec is not understood and ignored: %s", error.errors()[0])
+            return
+        label = (edge_node.get("metadata", {}).get("labels") or {}).get(names.LABEL_HARDWARE_CLASS)
+        chosen = {"class_": label or self._own_hardware.class_}
+        self._hardware = self._own_hardware.model_copy(update=chosen)
+        self._tools = replace(self._tools, node=Node(self._tools.node.name, self._hardware.class_))
+        self._spec = spec
+        self._changed.set()
 
     async def _reconcile(self) -> None:
         pause: float | None = None
+        attempts = 0
         while True:
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(pause):
                     await self._changed.wait()
+                    attempts = 0
             self._changed.clear()
             if self._spec is None:
                 continue
             try:
-                settled = await self._pass(self._spec)
+                settled = await self.once(self._spec)
             except ServerDown as down:
-                await self._recover(down)
+                await self.keeper.recover(down)
                 self._changed.set()
                 continue
             except (OSError, Refusal) as error:
                 _LOG.error("reconciling: %s", error)
                 settled = False
-            retry = self._tools.settings.retry_seconds
-            pause = self._until_trial_ends() if settled else retry * self._rng.uniform(0.5, 1.0)
+            attempts = 0 if settled else attempts + 1
+            longest = min(self._tools.settings.retry_seconds, FIRST_PAUSE * 2 ** min(attempts, 10))
+            pause = None if settled else longest * self._rng.uniform(0.5, 1.0)
 
-    async def _pass(self, spec: EdgeNodeSpec) -> bool:
-        """Walk every model as far as it goes; whether all have arrived."""
-        await self._renew_trust(spec)
-        await self._drop({model.name for model in spec.models})
-        settled = self._trust_problem is None
+    async def once(self, spec: EdgeNodeSpec) -> bool:
+        """Walk every model as far as it goes; whether all have arrived.
+
+        Raises:
+            ServerDown: the server died or hung.
+            OSError: the disk refuses.
+        """
+        self.ledger.retry()
+        settled = await self._believed.renew(spec)
+        for name in set(self.ledger.names()) - {model.name for model in spec.models}:
+            await self.keeper.forget(name)
+            self.ledger.drop(name)
+        await self.keeper.restore_lost()
         for wish in spec.models:
-            if self._trust is not None and wish.live is not None:
-                settled = await self._walk(wish, self._trust) and settled
-        self._tools.store.collect(self._state.blobs() | self._parts_wanted())
-        await self._tell()
-        return settled
+            if self._believed.opened is not None:
+                settled = await self._walk(wish, self._believed.opened) and settled
+        if settled:  # what is half fetched is not thrown away
+            self.ledger.collect({spec.trust} if spec.trust else set())
+        self._teller.tell()
+        return settled and self.ledger.problem is None
 
     async def _walk(self, wish: AssignedModel, opened: trust.OpenedTrust) -> bool:
-        if wish.live is None:
+        if wish.live is None and wish.benchmark is None:
             return True
-        if wish.name not in self._state.models:
-            self._store(ModelRecord(name=wish.name, registered_model=wish.registered_model))
-        attempt = hashlib.sha256(f"{wish.live.model_dump_json()}{wish.permit}{opened.digest}".encode()).hexdigest()
-        self._apply(wish.name, lifecycle.Assigned(wish.live, attempt))
-        while (record := self._state.models[wish.name]).state not in _SETTLED:
-            event = await rollout.step(record, wish, opened, self._tools)
+        self.ledger.open(wish)
+        if wish.live is None:
+            return await self._measure(wish, opened)
+        made_of = f"{wish.live.model_dump_json()}{wish.permit}{opened.digest}{self._tools.node.hardware_class}"
+        attempt = hashlib.sha256(made_of.encode()).hexdigest()
+        record = self.ledger.apply(wish.name, events.Assigned(wish.live, attempt))
+        while record.state not in SETTLED:
+            candidate = record.candidate
+            event = await rollout.step(record, wish, opened, self.ledger, self._tools)
             if event is None:
                 break
-            self._apply(wish.name, event)
-            if isinstance(event, lifecycle.Delayed):
+            record = self.ledger.apply(wish.name, event)
+            if isinstance(event, events.Delayed):
                 return False
-            if isinstance(event, lifecycle.Shadowed | lifecycle.Refused):
-                await self._tell()
-        record = self._state.models[wish.name]
-        if lifecycle.trial_is_over(record, self._tools.now()):
-            self._apply(wish.name, lifecycle.TrialOver())
+            await self._after(wish.name, event, candidate)
+        return await self._measure(wish, opened)
+
+    async def _after(self, name: str, event: events.Event, candidate: Held | None) -> None:
+        if isinstance(event, events.Promoted) and candidate is not None:
+            await self.keeper.promoted(name, candidate)
+        if isinstance(event, events.Refused):
+            await self.keeper.discard(name)
+        if isinstance(event, events.Shadowed | events.Promoted | events.Refused):
+            self._teller.tell()
+
+    async def _measure(self, wish: AssignedModel, opened: trust.OpenedTrust) -> bool:
+        idle = functools.partial(benchmarking.idle, self._server.cpu_seconds)
+        record = self.ledger.record(wish.name)
         try:
-            measured = await rollout.benchmarks(record, wish, opened, self._tools)
-        except Delay:
+            measured = await benchmarking.measured(record, wish, opened, self._tools, idle)
+        except (Delay, OSError) as problem:
+            _LOG.info("%s: not measured yet: %s", wish.name, problem)
             return False
         if measured != record.benchmark:
-            self._store(self._state.models[wish.name].model_copy(update={"benchmark": measured}))
+            self.ledger.put(self.ledger.record(wish.name).model_copy(update={"benchmark": measured}))
         return True
-
-    async def _drop(self, wanted: set[str]) -> None:
-        for name in set(self._state.models) - wanted:
-            with contextlib.suppress(CommandRefused):
-                await self._tools.server.ask({"op": "unload", "model": name})
-            rest = {key: record for key, record in self._state.models.items() if key != name}
-            self._save(self._state.model_copy(update={"models": rest}))
-
-    async def _renew_trust(self, spec: EdgeNodeSpec) -> None:
-        if spec.trust is None or (spec.trust == self._state.trust and self._trust is not None):
-            return
-        try:
-            await self._tools.gateway.fetch(self._tools.store, spec.trust, names.MAX_TRUST_BYTES)
-            opened = rollout.open_stored_trust(spec.trust, self._tools.store, self._tools.root)
-        except (Refusal, Delay) as problem:
-            if self._trust is None or isinstance(problem, Refusal):
-                self._trust_problem = (problem.reason, problem.message)
-            return
-        if opened.trust.sequence < self._state.trust_sequence:
-            known = self._state.trust_sequence
-            self._trust_problem = (Reason.TRUST_REFUSED, f"sequence {opened.trust.sequence} is older than {known}")
-            return
-        self._save(self._state.model_copy(update={"trust": opened.digest, "trust_sequence": opened.trust.sequence}))
-        self._trust, self._trust_problem = opened, None
-
-    def _open_trust(self) -> None:
-        if self._state.trust is None:
-            return
-        try:
-            self._trust = rollout.open_stored_trust(self._state.trust, self._tools.store, self._tools.root)
-            self._trust_problem = None
-        except Refusal as refusal:
-            self._trust_problem = (refusal.reason, refusal.message)
-
-    async def _recover(self, down: ServerDown | None) -> None:
-        """Replace the server and give it everything that should serve; what brings it down again is reverted."""
-        async with self._recovering:
-            if down is not None and await self._answers():
-                return  # somebody else replaced it meanwhile
-            pause = 0.1
-            while True:
-                if down is not None:
-                    _LOG.error("the server is replaced: %s", down)
-                    for name in self._state.models:
-                        self._apply(name, lifecycle.Crashed(down.reason))
-                try:
-                    await self._tools.server.start()
-                    for name in list(self._state.models):
-                        await self._restore(name)
-                    return
-                except ServerDown as error:
-                    down = error
-                    await asyncio.sleep(pause)
-                    pause = min(30.0, pause * 2)
-
-    async def _restore(self, name: str) -> None:
-        while (live := (record := self._state.models[name]).live) is not None:
-            try:
-                if self._trust is None:
-                    raise Refusal(Reason.TRUST_MISSING, "no trust document")
-                rollout.verified_from_disk(live, record.registered_model, self._trust, self._tools.store)
-                patience = self._tools.settings.start_seconds
-                await self._tools.server.ask(rollout.load_command(name, live, self._tools.store), patience)
-                await self._tools.server.ask(rollout.promote_command(name, live), patience)
-                return
-            except Refusal as refusal:
-                self._apply(name, lifecycle.Lost(refusal.reason, refusal.message))
-            except CommandRefused as error:
-                self._apply(name, lifecycle.Lost(Reason.INFERENCE_ERRORS, str(error)[:512]))
-
-    async def _answers(self) -> bool:
-        try:
-            await self._tools.server.ask({"op": "ping"})
-        except ServerDown:
-            return False
-        return True
-
-    async def _watchdog(self) -> None:
-        while True:
-            await asyncio.sleep(self._tools.settings.ping_seconds)
-            try:
-                await self._tools.server.ask({"op": "ping"})
-            except ServerDown as down:
-                await self._recover(down)
-                self._changed.set()
-
-    async def _heartbeat(self) -> None:
-        while True:
-            pause = self._tools.settings.heartbeat_seconds
-            try:
-                await self._kube.renew_lease(self._tools.now())
-            except (KubeError, OSError) as error:
-                _LOG.warning("heartbeat: %s", error)
-                pause = min(pause, self._tools.settings.retry_seconds)
-            await asyncio.sleep(pause * self._rng.uniform(0.8, 1.2))
-
-    async def _report_figures(self) -> None:
-        while True:
-            await asyncio.sleep(self._tools.settings.figures_seconds)
-            if any(record.trial for record in self._state.models.values()):
-                await self._tell()
-
-    async def _tell(self) -> None:
-        """Write the status where it differs from what was written last; a refusal is tried again next time."""
-        with contextlib.suppress(ServerDown, CommandRefused, ValidationError):
-            since = {name: record.trial.since for name, record in self._state.models.items() if record.trial}
-            self._figures = report.figures_of(await self._tools.server.ask({"op": "figures"}), since)
-        records = self._state.models.values()
-        now = self._tools.now()
-        status = report.status(self._hardware, records, self._figures, self._conditions, self._trust_problem, now)
-        self._conditions = status.conditions
-        patch = report.as_patch(status)
-        if patch == self._reported:
-            return
-        try:
-            await self._kube.patch_status(patch)
-            self._reported = patch
-        except (KubeError, OSError) as error:
-            _LOG.warning("status: %s", error)
-
-    def _apply(self, name: str, event: lifecycle.Event) -> None:
-        before = self._state.models[name]
-        after = lifecycle.transition(before, event, self._tools.now())
-        if after != before:
-            if after.state is not before.state:
-                _LOG.info("%s: %s to %s %s %s", name, before.state, after.state, after.reason, after.message)
-            self._store(after)
-
-    def _store(self, record: ModelRecord) -> None:
-        self._save(self._state.with_model(record))
-
-    def _save(self, state: AgentState) -> None:
-        self._tools.store.save(state)
-        self._state = state
-
-    def _parts_wanted(self) -> set[str]:
-        """While a model is under way nothing that its release names may be collected."""
-        if all(record.state in _SETTLED for record in self._state.models.values()):
-            return set()
-        return self._tools.store.digests()
-
-    def _until_trial_ends(self) -> float | None:
-        now = self._tools.now()
-        ends = [datetime.fromisoformat(r.trial.until) for r in self._state.models.values() if r.trial]
-        return max(0.1, min((end - now).total_seconds() for end in ends)) if ends else None

@@ -2,10 +2,12 @@
 
 import argparse
 import asyncio
+import functools
 import logging
 import os
 import random
 import signal
+import socket
 import ssl
 import sys
 from collections.abc import Callable
@@ -13,6 +15,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 import httpx2
+from cryptography.hazmat.primitives.asymmetric import ec
 from pydantic import ValidationError
 
 from edgewright_agent import hardware, verify
@@ -20,6 +23,7 @@ from edgewright_agent.agent import Agent
 from edgewright_agent.download import Gateway
 from edgewright_agent.kube import Kube
 from edgewright_agent.rollout import Tools
+from edgewright_agent.selftest_parent import tested
 from edgewright_agent.settings import PREFIX, AgentSettings
 from edgewright_agent.store import StateError, Store
 from edgewright_agent.supervisor import Server, listening_socket
@@ -70,27 +74,16 @@ def main() -> int:
 
 async def _run(settings: AgentSettings) -> None:
     root = keys.load_public(settings.root_key_file.read_bytes())
-    listener = listening_socket(settings.host, settings.port)
     store = Store(settings.state_dir)
-    control = settings.state_dir / "control.sock"
-    server = Server(listener, control, start_seconds=settings.start_seconds, hang_seconds=settings.hang_seconds)
-    machine = hardware.measured(settings.hardware_class)
-    rng = random.Random(f"{settings.node}{os.getpid()}")  # noqa: S311 - spreads load, guards nothing
+    lock = store.lock()
+    listener = listening_socket(settings.host, settings.port)
     async with (
         _client(settings.api_url, settings.api_ca) as api,
         _client(settings.gateway_url, settings.gateway_ca) as blobs,
     ):
-        gateway = Gateway(
-            blobs,
-            _token(settings.gateway_token_file),
-            deadline=settings.download_seconds,
-            min_free_bytes=settings.min_free_bytes,
-        )
-        node = verify.Node(settings.node, machine.class_)
-        tools = Tools(settings, store, gateway, server, root, node, lambda: datetime.now(UTC))
-        kube = Kube(api, _token(settings.api_token_file), settings.node, rng=rng)
+        agent, server = _wired(settings, store, listener, api, blobs, root)
         logging.getLogger(__name__).info("serving on %s port %d", *listener.getsockname()[:2])
-        task = asyncio.ensure_future(Agent(tools, kube, machine, rng).run())
+        task = asyncio.ensure_future(agent.run())
         for number in (signal.SIGTERM, signal.SIGINT):
             asyncio.get_running_loop().add_signal_handler(number, task.cancel)
         try:
@@ -100,6 +93,45 @@ async def _run(settings: AgentSettings) -> None:
         finally:
             await server.stop()
             listener.close()
+            os.close(lock)
+
+
+def _wired(
+    settings: AgentSettings,
+    store: Store,
+    listener: socket.socket,
+    api: httpx2.AsyncClient,
+    blobs: httpx2.AsyncClient,
+    root: ec.EllipticCurvePublicKey,
+) -> tuple[Agent, Server]:
+    server = Server(
+        listener,
+        settings.state_dir / "control.sock",
+        start_seconds=settings.start_seconds,
+        hang_seconds=settings.hang_seconds,
+    )
+    machine = hardware.measured(settings.hardware_class)
+    rng = random.Random(f"{settings.node}{os.getpid()}")  # noqa: S311 - spreads load, guards nothing
+    gateway = Gateway(
+        blobs,
+        _token(settings.gateway_token_file),
+        deadline=settings.download_seconds,
+        min_free_bytes=settings.min_free_bytes,
+    )
+    tools = Tools(
+        settings,
+        store,
+        gateway,
+        server,
+        root,
+        verify.Node(settings.node, machine.class_),
+        lambda: datetime.now(UTC),
+        functools.partial(
+            tested, store=store, seconds=settings.self_test_seconds, address_bytes=settings.self_test_bytes
+        ),
+    )
+    kube = Kube(api, _token(settings.api_token_file), settings.node, rng=rng)
+    return Agent(tools, server, kube, machine, rng), server
 
 
 def _client(url: str, ca: Path | None) -> httpx2.AsyncClient:

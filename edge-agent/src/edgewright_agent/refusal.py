@@ -1,5 +1,7 @@
 """Why a step of a model's life did not succeed: a reason of the contract's vocabulary and a sentence."""
 
+import errno
+
 from edgewright_contract.conditions import Reason
 
 
@@ -19,3 +21,10 @@ class Delay(Exception):
         super().__init__(message)
         self.reason = reason
         self.message = message[:512]
+
+
+def of_disk(error: OSError) -> Delay:
+    """What the disk refused, as a reason to try again later."""
+    full = error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EMLINK)
+    reason = Reason.INSUFFICIENT_STORAGE if full else Reason.STORAGE_ERROR
+    return Delay(reason, f"{error.filename or 'the disk'}: {error.strerror or error}")

@@ -1,13 +1,24 @@
 """From the supervisor's records to EdgeNode.status: pure."""
 
 from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
+from edgewright_agent.refusal import Delay
 from edgewright_agent.state import ModelRecord
 from edgewright_contract.conditions import Condition, ConditionStatus, ConditionType, Reason, merged
 from edgewright_contract.edgenode import EdgeNodeStatus, Figures, Hardware, ModelState, ModelStatus
 from edgewright_contract.timestamps import rfc3339
+
+
+@dataclass(frozen=True)
+class Problems:
+    """What is wrong beside the models."""
+
+    trust: tuple[Reason, str] | None
+    disk: Delay | None
+    """Why the state is not on disk."""
 
 
 def status(
@@ -15,7 +26,7 @@ def status(
     records: Iterable[ModelRecord],
     figures: Mapping[str, Figures],
     before: Iterable[Condition],
-    trust_problem: tuple[Reason, str] | None,
+    problems: Problems,
     now: datetime,
 ) -> EdgeNodeStatus:
     """The whole status; a condition that did not flip keeps its time."""
@@ -23,7 +34,7 @@ def status(
     return EdgeNodeStatus(
         hardware=hardware,
         models=[model_status(record, figures.get(record.name)) for record in held],
-        conditions=merged(before, _conditions(held, trust_problem, rfc3339(now))),
+        conditions=merged(before, _conditions(held, problems, rfc3339(now))),
     )
 
 
@@ -58,7 +69,7 @@ def as_patch(now: EdgeNodeStatus) -> dict[str, Any]:
     return now.model_dump(mode="json", by_alias=True, exclude_none=True)
 
 
-def _conditions(records: list[ModelRecord], trust_problem: tuple[Reason, str] | None, stamp: str) -> list[Condition]:
+def _conditions(records: list[ModelRecord], problems: Problems, stamp: str) -> list[Condition]:
     waiting = [record for record in records if record.state is not ModelState.LIVE]
     if not records:
         ready = (ConditionStatus.TRUE, Reason.NOTHING_ASSIGNED, "")
@@ -69,16 +80,20 @@ def _conditions(records: list[ModelRecord], trust_problem: tuple[Reason, str] | 
     else:
         missing = next(record for record in records if record.live is None)
         ready = (ConditionStatus.FALSE, Reason.NO_MODEL, f"{missing.name}: {missing.reason} {missing.message}")
-    full = {Reason.INSUFFICIENT_STORAGE.value, Reason.STORAGE_ERROR.value}
-    short = next((record for record in records if record.reason in full), None)
-    stored = (
-        (ConditionStatus.FALSE, Reason(short.reason), short.message)
-        if short
-        else (ConditionStatus.TRUE, Reason.STORED, "")
-    )
-    trusted = (ConditionStatus.FALSE, *trust_problem) if trust_problem else (ConditionStatus.TRUE, Reason.TRUSTED, "")
+    stored = _storage(records, problems.disk)
+    trusted = (ConditionStatus.FALSE, *problems.trust) if problems.trust else (ConditionStatus.TRUE, Reason.TRUSTED, "")
     rows = ((ConditionType.READY, ready), (ConditionType.STORAGE_OK, stored), (ConditionType.TRUST_OK, trusted))
     return [
         Condition(type=kind, status=truth, reason=reason.value, message=message[:1024], last_transition_time=stamp)
         for kind, (truth, reason, message) in rows
     ]
+
+
+def _storage(records: list[ModelRecord], unsaved: Delay | None) -> tuple[ConditionStatus, Reason, str]:
+    if unsaved is not None:
+        return ConditionStatus.FALSE, unsaved.reason, f"the state is kept in memory only: {unsaved.message}"
+    full = {Reason.INSUFFICIENT_STORAGE.value, Reason.STORAGE_ERROR.value}
+    short = next((record for record in records if record.reason in full), None)
+    if short is not None:
+        return ConditionStatus.FALSE, Reason(short.reason), short.message
+    return ConditionStatus.TRUE, Reason.STORED, ""

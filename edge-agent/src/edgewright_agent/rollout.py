@@ -1,27 +1,36 @@
 """Walks one model through its life: does what the state asks for and says what came of it."""
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any
+from typing import Any, Final, Protocol
 
 from cryptography.hazmat.primitives.asymmetric import ec
 
-from edgewright_agent import lifecycle, verify
+from edgewright_agent import events, fetching, verify
 from edgewright_agent.download import Gateway
-from edgewright_agent.refusal import Delay, Refusal
-from edgewright_agent.selftest_parent import Measured, self_test
+from edgewright_agent.ledger import Ledger
+from edgewright_agent.refusal import Delay, Refusal, of_disk
+from edgewright_agent.selftest_parent import Measured
 from edgewright_agent.settings import AgentSettings
 from edgewright_agent.state import Held, ModelRecord
-from edgewright_agent.store import BlobError, Store
-from edgewright_agent.supervisor import CommandRefused, Server
-from edgewright_contract import names, release, trust
-from edgewright_contract.bundle import Manifest
+from edgewright_agent.store import Store
+from edgewright_agent.supervisor import CommandRefused
+from edgewright_contract import trust
 from edgewright_contract.conditions import Reason
-from edgewright_contract.dsse import SignatureError
-from edgewright_contract.edgenode import AssignedModel, Assignment, Benchmark, ModelState
-from edgewright_contract.timestamps import rfc3339
+from edgewright_contract.edgenode import AssignedModel, ModelState
+
+REPLAY_SECONDS: Final = 30.0
+"""The server spends at most about so long on the node's own readings before a model goes live."""
+
+
+class Serving(Protocol):
+    """The server process, as far as a step needs it."""
+
+    async def ask(self, command: dict[str, Any], seconds: float | None = None) -> dict[str, Any]:
+        """One command, one answer."""
+        ...
 
 
 @dataclass(frozen=True)
@@ -31,133 +40,86 @@ class Tools:
     settings: AgentSettings
     store: Store
     gateway: Gateway
-    server: Server
+    server: Serving
     root: ec.EllipticCurvePublicKey
     node: verify.Node
     now: Callable[[], datetime]
+    self_test: Callable[[Held], Awaitable[Measured]]
 
 
 async def step(
-    record: ModelRecord, wish: AssignedModel, opened: trust.OpenedTrust, tools: Tools
-) -> lifecycle.Event | None:
+    record: ModelRecord, wish: AssignedModel, opened: trust.OpenedTrust, ledger: Ledger, tools: Tools
+) -> events.Event | None:
     """Do what the record's state asks for; the event that came of it, or none where nothing is to be done.
 
     Raises:
         ServerDown: the server died or hung meanwhile.
     """
     try:
-        match record.state:
-            case ModelState.PENDING if record.target is not None:
-                candidate, _ = await fetch(record.target, wish.registered_model, opened, tools)
-                return lifecycle.Fetched(candidate)
-            case ModelState.FETCHED if record.candidate is not None:
-                parsed = verified_from_disk(record.candidate, record.registered_model, opened, tools.store)
-                now = int(tools.now().timestamp())
-                verify.check_admission(parsed, wish, opened, tools.node, record.live, record.previous, now)
-                return lifecycle.Verified()
-            case ModelState.VERIFIED if record.candidate is not None:
-                await measure(record.candidate, tools)
-                return lifecycle.Tested()
-            case ModelState.TESTED if record.candidate is not None:
-                await tools.server.ask(load_command(record.name, record.candidate, tools.store), _patience(tools))
-                return lifecycle.Shadowed()
-            case ModelState.SHADOW if record.candidate is not None:
-                await asyncio.sleep(tools.settings.shadow_seconds)
-                await tools.server.ask(promote_command(record.name, record.candidate), _patience(tools))
-                return lifecycle.Promoted(tools.settings.trial_seconds)
-            case _:
-                return None
+        if record.state is ModelState.PENDING and record.target is not None:
+            held, _ = await fetching.release(record.target, wish.registered_model, opened, tools.gateway, tools.store)
+            return events.Fetched(held)
+        if record.candidate is None:
+            return None
+        return await _with_candidate(record.state, record, record.candidate, wish, opened, ledger, tools)
     except Refusal as refusal:
-        return lifecycle.Refused(refusal.reason, refusal.message)
+        if refusal.reason is Reason.STORAGE_ERROR:
+            return events.Gone(refusal.reason, refusal.message)
+        return events.Refused(refusal.reason, refusal.message)
     except CommandRefused as error:
-        return lifecycle.Refused(Reason.INFERENCE_ERRORS, f"the server refused it: {error}"[:512])
+        return events.Refused(Reason.INFERENCE_ERRORS, f"the server refused it: {error}"[:512])
     except Delay as delay:
-        return lifecycle.Delayed(delay.reason, delay.message)
+        return events.Delayed(delay.reason, delay.message)
+    except OSError as error:
+        refused = of_disk(error)
+        return events.Delayed(refused.reason, refused.message)
 
 
-async def fetch(
-    wish: Assignment, registered_model: str, opened: trust.OpenedTrust, tools: Tools
-) -> tuple[Held, release.Release]:
-    """Bring all files of a variant into the store, each bounded by what is signed already.
-
-    Raises:
-        Refusal, Delay: as the checks and the download say.
-    """
-    manifest_data = await _blob(wish.manifest, names.MAX_MANIFEST_BYTES, tools)
-    manifest = verify.check_manifest(manifest_data, wish.manifest, opened, registered_model)
-    release_digest = verify.file_digest(manifest, names.RELEASE_FILE)
-    release_data = await _blob(release_digest, names.MAX_RELEASE_BYTES, tools)
-    parsed = verify.check_release(release_data, manifest, registered_model, wish)
-    held = verify.check_files(parsed, manifest, wish.variant)
-    await _blob(held.golden, names.MAX_GOLDEN_BYTES, tools)
-    await _blob(held.file, parsed.variant(wish.variant).bytes, tools)
-    return held, parsed
-
-
-def verified_from_disk(held: Held, registered_model: str, opened: trust.OpenedTrust, store: Store) -> release.Release:
-    """Check signature and digest of everything again, on the bytes that lie on disk now.
-
-    Raises:
-        Refusal: any doubt.
-    """
-    wish = held.assignment
-    try:
-        manifest: Manifest = verify.check_manifest(
-            store.read(wish.manifest, names.MAX_MANIFEST_BYTES), wish.manifest, opened, registered_model
-        )
-        parsed = verify.check_release(
-            store.read(held.release, names.MAX_RELEASE_BYTES), manifest, registered_model, wish
-        )
-        if verify.check_files(parsed, manifest, wish.variant) != held:
-            raise Refusal(Reason.NOT_A_RELEASE, "the state names other files than the release")
-        verify.check_golden(store.read(held.golden, names.MAX_GOLDEN_BYTES), parsed)
-        verify.check_model_file(store.read(held.file, names.MAX_MODEL_BYTES), parsed, wish.variant)
-    except BlobError as error:
-        raise Refusal(Reason.STORAGE_ERROR, str(error)) from None
-    return parsed
+async def _with_candidate(
+    state: ModelState,
+    record: ModelRecord,
+    candidate: Held,
+    wish: AssignedModel,
+    opened: trust.OpenedTrust,
+    ledger: Ledger,
+    tools: Tools,
+) -> events.Event | None:
+    match state:
+        case ModelState.FETCHED:
+            if candidate.trust != opened.digest:  # trust was renewed since: what counts is what is believed now
+                candidate = candidate.model_copy(update={"trust": opened.digest})
+            parsed = fetching.verified(candidate, record.registered_model, opened, tools.store)
+            sequence = ledger.state.floors.models.get(record.registered_model, 0)
+            standing = verify.Standing(sequence, record.previous)
+            verify.check_admission(parsed, wish, opened, tools.node, standing, ledger.signed_now())
+            return events.Verified(candidate)
+        case ModelState.VERIFIED:
+            await tools.self_test(candidate)
+            return events.Tested()
+        case ModelState.TESTED:
+            await tools.server.ask(load_command(record.name, candidate, tools.store), _patience(tools))
+            return events.Shadowed()
+        case ModelState.SHADOW:
+            return await _out_of_shadow(record, candidate, tools)
+        case _:
+            return None
 
 
-async def measure(held: Held, tools: Tools) -> Measured:
-    """Self-test of a held variant in a child process.
-
-    Raises:
-        Refusal: it failed or crashed.
-    """
-    store, settings = tools.store, tools.settings
-    return await self_test(
-        store.path(held.file),
-        store.path(held.golden),
-        store.path(held.release),
-        held.assignment.variant,
-        seconds=settings.self_test_seconds,
-        address_bytes=settings.self_test_bytes,
-    )
-
-
-async def benchmarks(
-    record: ModelRecord, wish: AssignedModel, opened: trust.OpenedTrust, tools: Tools
-) -> list[Benchmark]:
-    """Measurements of the variants that the operator asks for; those at hand are not repeated.
-
-    Raises:
-        Delay: the gateway cannot be reached.
-    """
-    if wish.benchmark is None or wish.live is None or wish.benchmark.manifest != wish.live.manifest:
-        return record.benchmark
-    runtime = _runtime_version()
-    known = {entry.digest: entry for entry in record.benchmark if entry.runtime_version == runtime}
-    found = []
-    for variant in wish.benchmark.variants:
-        try:
-            target = wish.live.model_copy(update={"variant": variant})
-            held, parsed = await fetch(target, wish.registered_model, opened, tools)
-            if held.file not in known:
-                verify.check_model_file(tools.store.read(held.file, names.MAX_MODEL_BYTES), parsed, variant)
-                known[held.file] = _benchmark(held, await measure(held, tools), runtime, tools.now())
-        except (Refusal, BlobError):
-            continue  # not measured: the operator takes a variant without figures for unfit here
-        found.append(known[held.file])
-    return found
+async def _out_of_shadow(record: ModelRecord, candidate: Held, tools: Tools) -> events.Event:
+    """The node's own readings through old and new model, then live windows, then live."""
+    settings = tools.settings
+    command = {"op": "rehearse", **_named(record.name, candidate), "seconds": REPLAY_SECONDS}
+    evidence = await tools.server.ask(command, REPLAY_SECONDS + _patience(tools))
+    replayed, errors = int(evidence.get("replayed", 0)), int(evidence.get("errors", 0))
+    if errors:
+        raise Refusal(Reason.INFERENCE_ERRORS, f"{errors} of {replayed + errors} windows of own readings failed")
+    agreement = evidence.get("agreement")
+    if agreement is not None and replayed >= settings.min_replayed and agreement < settings.min_agreement:
+        stated = f"agrees with the former on {agreement:.2f} of {replayed} windows of own readings"
+        raise Refusal(Reason.DISAGREEMENT, f"{stated}, {settings.min_agreement:g} is asked for")
+    await asyncio.sleep(settings.shadow_seconds)
+    await tools.server.ask(promote_command(record.name, candidate), _patience(tools))
+    return events.Promoted(settings.trial_seconds, replayed)
 
 
 def load_command(model: str, held: Held, store: Store) -> dict[str, Any]:
@@ -178,47 +140,12 @@ def load_command(model: str, held: Held, store: Store) -> dict[str, Any]:
 
 def promote_command(model: str, held: Held) -> dict[str, Any]:
     """The control command that makes the server answer with what it loaded."""
-    return {"op": "promote", "model": model, "manifest": held.assignment.manifest}
+    return {"op": "promote", **_named(model, held)}
 
 
-def open_stored_trust(digest: str, store: Store, root: ec.EllipticCurvePublicKey) -> trust.OpenedTrust:
-    """The trust document that lies in the store.
-
-    Raises:
-        Refusal: TrustRefused or StorageError.
-    """
-    try:
-        return trust.open_trust(store.read(digest, names.MAX_TRUST_BYTES), root)
-    except BlobError as error:
-        raise Refusal(Reason.STORAGE_ERROR, f"trust: {error}") from None
-    except SignatureError as error:
-        raise Refusal(Reason.TRUST_REFUSED, f"trust: {error}") from None
-
-
-async def _blob(digest: str, limit: int, tools: Tools) -> bytes:
-    await tools.gateway.fetch(tools.store, digest, limit)
-    try:
-        return tools.store.read(digest, limit)
-    except BlobError as error:
-        raise Delay(Reason.STORAGE_ERROR, str(error)) from None
+def _named(model: str, held: Held) -> dict[str, Any]:
+    return {"model": model, "manifest": held.assignment.manifest}
 
 
 def _patience(tools: Tools) -> float:
     return max(tools.settings.hang_seconds, tools.settings.self_test_seconds)
-
-
-def _runtime_version() -> str:
-    from importlib import metadata
-
-    return metadata.version("onnxruntime")
-
-
-def _benchmark(held: Held, measured: Measured, runtime: str, now: datetime) -> Benchmark:
-    return Benchmark(
-        digest=held.file,
-        runtime_version=runtime,
-        p50_microseconds=measured.p50_microseconds,
-        p95_microseconds=measured.p95_microseconds,
-        rss_bytes=measured.rss_bytes,
-        at=rfc3339(now),
-    )

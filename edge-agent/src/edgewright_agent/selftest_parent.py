@@ -3,13 +3,15 @@
 import asyncio
 import contextlib
 import math
-import sys
 from pathlib import Path
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from pydantic.alias_generators import to_camel
 
+from edgewright_agent import tied
 from edgewright_agent.refusal import Refusal
+from edgewright_agent.state import Held
+from edgewright_agent.store import Store
 from edgewright_contract import strictjson
 from edgewright_contract.conditions import Reason
 
@@ -39,7 +41,7 @@ async def self_test(
     arguments = ["--model", str(model), "--golden", str(golden), "--release", str(release), "--variant", variant]
     limits = ["--address-bytes", str(address_bytes), "--seconds", str(math.ceil(seconds))]
     child = await asyncio.create_subprocess_exec(
-        *(sys.executable, "-m", "edgewright_agent.selftest", *arguments, *limits),
+        *tied.command("edgewright_agent.selftest", *arguments, *limits),
         stdin=asyncio.subprocess.DEVNULL,
         stdout=asyncio.subprocess.PIPE,
         stderr=asyncio.subprocess.PIPE,
@@ -58,6 +60,16 @@ async def self_test(
         last = errors.decode("utf-8", "replace").strip().splitlines()[-1:] or ["no message"]
         raise Refusal(Reason.SELF_TEST_CRASHED, f"the self-test ended with {child.returncode}: {last[0]}")
     return _judged(output)
+
+
+async def tested(held: Held, store: Store, *, seconds: float, address_bytes: int) -> Measured:
+    """Self-test of a variant whose verified files lie in the store.
+
+    Raises:
+        Refusal: it failed or crashed.
+    """
+    files = (store.path(held.file), store.path(held.golden), store.path(held.release))
+    return await self_test(*files, held.assignment.variant, seconds=seconds, address_bytes=address_bytes)
 
 
 def _judged(output: bytes) -> Measured:

@@ -45,6 +45,15 @@ class AgentSettings(BaseSettings):
     """How long a model that went live may still be reverted by the node itself."""
     shadow_seconds: float = Field(default=0.0, ge=0)
     """How long a model runs beside the old one before it goes live."""
+    min_agreement: float = Field(default=0.0, ge=0, le=1)
+    """A model that agrees less with the former one over the node's own readings never goes live; 0 leaves it to the
+    CompressedModel's gates."""
+    min_replayed: int = Field(default=20, ge=1)
+    """Fewer windows of own readings than this say nothing about agreement."""
+    max_error_rate: float = Field(default=0.1, ge=0, le=1)
+    """On trial a model is reverted when more than this share of its windows fails, five windows at least."""
+    max_growth_bytes: int = Field(default=128 * 1024**2, gt=0)
+    """On trial a model is reverted when the server has grown by more than this since it went live."""
     download_seconds: float = Field(default=900.0, gt=0)
     """Deadline of one attempt to fetch one file; the next attempt goes on where it ended."""
     retry_seconds: float = Field(default=30.0, gt=0)
@@ -54,7 +63,9 @@ class AgentSettings(BaseSettings):
     self_test_bytes: int = Field(default=2 * 1024**3, gt=0)
     """Address space that the self-test process may take."""
     ping_seconds: float = Field(default=2.0, gt=0)
-    """The server is asked for a sign of life this often."""
+    """The server is asked for a sign of life this often, four times as often while a model is on trial."""
+    trial_hang_seconds: float = Field(default=1.5, gt=0)
+    """The same while a model is on trial, when it takes the blame; time spent waiting for a processor is left out."""
     hang_seconds: float = Field(default=10.0, gt=0)
     """A server that does not answer for so long is replaced."""
     start_seconds: float = Field(default=60.0, gt=0)

@@ -22,10 +22,12 @@ class Held(_Stored):
     golden: Digest
     file: Digest
     """Of the variant's ONNX file."""
+    trust: Digest
+    """Of the trust document under which it was let in; a later one that drops the key stops new installs only."""
 
     def blobs(self) -> set[str]:
         """Digests that the store must keep for this."""
-        return {self.assignment.manifest, self.release, self.golden, self.file}
+        return {self.assignment.manifest, self.release, self.golden, self.file, self.trust}
 
     def served(self) -> Served:
         """As it stands in EdgeNode.status."""
@@ -43,28 +45,53 @@ class ModelRecord(_Stored):
     message: str = ""
     target: Assignment | None = None
     attempt: str = ""
-    """What the last attempt was made with (assignment, permit, trust): a refusal holds while this stays the same."""
+    """What the last attempt was made with (assignment, permit, trust, class): a refusal holds while it stays so."""
     candidate: Held | None = None
     live: Held | None = None
     previous: Held | None = None
+    broken: Annotated[list[Held], Field(max_length=2)] = []
+    """Was live and could not be verified or loaded from disk; kept, and tried again while nothing serves."""
     trial: Trial | None = None
+    trial_seconds: Annotated[float, Field(ge=0)] = 0.0
+    """What is left of the trial by the monotonic clock, at the last checkpoint."""
     crashes: Annotated[int, Field(ge=0)] = 0
-    """Crashes of the server since the candidate was loaded."""
-    quarantined: str | None = None
-    """Manifest that this node reverted; not tried again until another release is assigned."""
+    """Crashes of the server since the candidate was loaded, or in the last healthy time of a settled release."""
+    starts: Annotated[int, Field(ge=0)] = 0
+    """Starts of the agent without a clean end while this was on trial."""
+    quarantined: Assignment | None = None
+    """What this node reverted; not tried again until something else is assigned."""
     benchmark: list[Benchmark] = []
 
     def blobs(self) -> set[str]:
         """Digests that the store must keep."""
-        return {digest for held in (self.candidate, self.live, self.previous) if held for digest in held.blobs()}
+        held = (self.candidate, self.live, self.previous, *self.broken)
+        return {digest for one in held if one for digest in one.blobs()}
+
+
+class Floors(_Stored):
+    """The newest that this node has ever accepted: what may not be gone below without a permit."""
+
+    trust: Annotated[int, Field(ge=0)] = 0
+    """Sequence of the trust document."""
+    signed: Annotated[int, Field(ge=0)] = 0
+    """Newest UTC second at which an accepted release was signed: the wall clock is never believed to be earlier."""
+    models: dict[str, int] = {}
+    """Registered model → sequence that went live last."""
+
+    def raised(self, other: "Floors") -> "Floors":
+        """The higher of each."""
+        models = {**self.models}
+        for name, sequence in other.models.items():
+            models.setdefault(name, sequence)  # state.json knows of a permitted step back, the second file may not
+        return Floors(trust=max(self.trust, other.trust), signed=max(self.signed, other.signed), models=models)
 
 
 class AgentState(_Stored):
     """The whole of state.json."""
 
     trust: Digest | None = None
-    trust_sequence: Annotated[int, Field(ge=0)] = 0
     models: dict[str, ModelRecord] = {}
+    floors: Floors = Floors()
 
     def blobs(self) -> set[str]:
         """Digests that the store must keep."""

@@ -4,18 +4,26 @@ A crash at any point leaves the old or the new, never a half. Bytes are hashed a
 """
 
 import contextlib
+import errno
+import fcntl
 import os
-import stat
-from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+import shutil
+from collections.abc import Iterable
 from pathlib import Path
+from typing import Final, TypeVar
 
 from pydantic import ValidationError
 
-from edgewright_agent.state import AgentState
+from edgewright_agent import disk
+from edgewright_agent.disk import FileOps
+from edgewright_agent.state import AgentState, Floors
 from edgewright_contract.digests import digest_of, is_digest
 
 STATE_FILE = "state.json"
+FLOORS_FILE = "floors.json"
+LOCK_FILE = "lock"
+MAX_STATE_BYTES: Final = 4 * 1024 * 1024
+_Loaded = TypeVar("_Loaded", AgentState, Floors)
 
 
 class BlobError(Exception):
@@ -26,24 +34,29 @@ class StateError(Exception):
     """state.json cannot be read."""
 
 
-@dataclass(frozen=True)
-class FileOps:
-    """The calls that change the disk; a test puts a fault into each."""
-
-    write: Callable[[int, bytes], int] = os.write
-    fsync: Callable[[int], None] = os.fsync
-    replace: Callable[[Path, Path], None] = os.replace
-    unlink: Callable[[Path], None] = os.unlink
-
-
 class Store:
     """The agent's folder. One process owns it."""
 
     def __init__(self, folder: Path, ops: FileOps | None = None) -> None:
         self.folder = folder
-        self._ops = ops or FileOps()
+        self.ops = ops or FileOps()
         self._blobs = folder / "blobs"
         self._blobs.mkdir(mode=0o700, parents=True, exist_ok=True)
+        self._floors: Floors | None = None
+
+    def lock(self) -> int:
+        """Keep other agents out as long as this process lives; the descriptor that holds the lock.
+
+        Raises:
+            StateError: another agent works in this folder.
+        """
+        descriptor = os.open(self.folder / LOCK_FILE, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            os.close(descriptor)
+            raise StateError(f"{self.folder}: another agent works here; end it, or give this one a folder") from None
+        return descriptor
 
     def path(self, digest: str) -> Path:
         """Where the blob of this digest lies, or would lie."""
@@ -80,11 +93,27 @@ class Store:
         self._write(self.path(digest), data)
         return digest
 
+    def open_part(self, digest: str) -> int:
+        """A descriptor to append to the unfinished download; what is no plain file is put out of the way first.
+
+        Raises:
+            OSError: the disk refuses.
+        """
+        part = self.part(digest)
+        try:
+            return disk.open_plain(self.ops, part, disk.APPEND)
+        except OSError as error:
+            if error.errno not in (errno.ELOOP, errno.EINVAL, errno.ENXIO, errno.EISDIR):
+                raise
+            _remove(self.ops, part)
+            return disk.open_plain(self.ops, part, disk.APPEND)
+
     def adopt_part(self, digest: str, limit: int) -> None:
         """Make a finished download a blob.
 
         Raises:
             BlobError: its bytes do not fit; the part is removed, so that the next attempt begins anew.
+            OSError: the disk refuses.
         """
         part = self.part(digest)
         try:
@@ -92,43 +121,67 @@ class Store:
             if digest_of(data) != digest:
                 raise BlobError(f"the bytes fetched for {digest} have another digest")
         except BlobError:
-            with contextlib.suppress(FileNotFoundError):
-                self._ops.unlink(part)
+            _remove(self.ops, part)
             raise
-        with part.open("rb") as file:
-            self._ops.fsync(file.fileno())
-        self._ops.replace(part, self.path(digest))
-        self._sync_folder(self._blobs)
+        descriptor = disk.open_plain(self.ops, part, disk.APPEND)
+        try:
+            self.ops.fsync(descriptor)
+        finally:
+            os.close(descriptor)
+        self._clear(self.path(digest))
+        self.ops.replace(part, self.path(digest))
+        disk.sync_folder(self.ops, self._blobs)
 
     def load(self) -> AgentState:
-        """The state; a new one on a new node.
+        """The state; a new one on a new node. What was seen highest stands in a second file, so it is never forgotten.
 
         Raises:
-            StateError: the file is there and unreadable. It is left as it is.
+            StateError: a file is there and unreadable. It is left as it is.
         """
-        path = self.folder / STATE_FILE
+        floors = self._load(FLOORS_FILE, Floors)
+        state = self._load(STATE_FILE, AgentState)
+        self._floors = floors
+        return state.model_copy(update={"floors": state.floors.raised(floors)})
+
+    def _load(self, name: str, kind: type[_Loaded]) -> _Loaded:
+        path = self.folder / name
         try:
-            data = path.read_bytes()
+            descriptor = disk.open_plain(self.ops, path, disk.READ)
         except FileNotFoundError:
-            return AgentState()
+            return kind()
         except OSError as error:
             raise StateError(f"{path}: {error.strerror}") from None
         try:
-            return AgentState.model_validate_json(data)
+            return kind.model_validate_json(disk.read_all(descriptor, MAX_STATE_BYTES))
+        except OSError as error:
+            raise StateError(f"{path}: {error.strerror}") from None
         except ValidationError as error:
             raise StateError(f"{path}: {error.errors()[0]['loc']}: {error.errors()[0]['msg']}; move it away") from None
+        finally:
+            os.close(descriptor)
 
     def save(self, state: AgentState) -> None:
-        """Replace state.json."""
+        """Replace state.json; a raised floor is written first.
+
+        Raises:
+            OSError: the disk refuses; what was saved before still stands.
+        """
+        if state.floors != (self._floors or Floors()):
+            self._write(self.folder / FLOORS_FILE, state.floors.model_dump_json(by_alias=True).encode())
+            self._floors = state.floors
         self._write(self.folder / STATE_FILE, state.model_dump_json(by_alias=True).encode())
 
     def collect(self, keep: Iterable[str]) -> list[str]:
-        """Remove blobs and parts that nobody needs; the names removed."""
+        """Remove blobs, parts and leftovers that nobody needs; the names removed.
+
+        Raises:
+            OSError: the disk refuses.
+        """
         kept = {digest.removeprefix("sha256:") for digest in keep}
         removed = []
         for path in sorted(self._blobs.iterdir()):
             if path.name.partition(".")[0] not in kept:
-                self._ops.unlink(path)
+                _remove(self.ops, path)
                 removed.append(path.name)
         return removed
 
@@ -137,40 +190,55 @@ class Store:
         return {"sha256:" + path.name.partition(".")[0] for path in self._blobs.iterdir()}
 
     def free_bytes(self) -> int:
-        """Bytes that this process may still write."""
+        """Bytes that this process may still write; 0 where no further file can be made."""
         figures = os.statvfs(self.folder)
+        if figures.f_files and not figures.f_favail:
+            return 0
         return figures.f_bavail * figures.f_frsize
 
     def _write(self, path: Path, data: bytes) -> None:
         temporary = path.with_name(path.name + ".tmp")
-        flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW | os.O_CLOEXEC
-        descriptor = os.open(temporary, flags, 0o600)
         try:
-            rest = memoryview(data)
-            while rest:
-                rest = rest[self._ops.write(descriptor, bytes(rest)) :]
-            self._ops.fsync(descriptor)
+            descriptor = self.ops.open(temporary, disk.CREATE)
+        except FileExistsError:  # left by a crash, or planted
+            _remove(self.ops, temporary)
+            descriptor = self.ops.open(temporary, disk.CREATE)
+        try:
+            disk.write_all(self.ops, descriptor, data)
+            self.ops.fsync(descriptor)
+        except OSError:
+            with contextlib.suppress(OSError):  # what fsync refused is never written to again
+                self.ops.unlink(temporary)
+            raise
         finally:
             os.close(descriptor)
-        self._ops.replace(temporary, path)
-        self._sync_folder(path.parent)
+        self._clear(path)
+        self.ops.replace(temporary, path)
+        disk.sync_folder(self.ops, path.parent)
 
-    def _sync_folder(self, folder: Path) -> None:
-        descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-        try:
-            self._ops.fsync(descriptor)
-        finally:
-            os.close(descriptor)
+    def _clear(self, path: Path) -> None:
+        if path.is_dir() and not path.is_symlink():  # nothing of ours; it would stop the rename
+            _remove(self.ops, path)
 
     def _read_plain(self, path: Path, limit: int) -> bytes:
         try:
-            descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
+            descriptor = disk.open_plain(self.ops, path, disk.READ)
         except OSError as error:
             raise BlobError(f"{path.name}: {error.strerror}") from None
-        with os.fdopen(descriptor, "rb") as file:
-            if not stat.S_ISREG(os.fstat(descriptor).st_mode):
-                raise BlobError(f"{path.name}: not a plain file")
-            data = file.read(limit + 1)
+        try:
+            data = disk.read_all(descriptor, limit + 1)
+        except OSError as error:
+            raise BlobError(f"{path.name}: {error.strerror}") from None
+        finally:
+            os.close(descriptor)
         if len(data) > limit:
             raise BlobError(f"{path.name}: longer than {limit} bytes")
         return data
+
+
+def _remove(ops: FileOps, path: Path) -> None:
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path)
+        return
+    with contextlib.suppress(FileNotFoundError):
+        ops.unlink(path)

@@ -5,6 +5,7 @@ Each function takes bytes and refuses in doubt; where the bytes come from (gatew
 
 import fnmatch
 from dataclasses import dataclass
+from typing import Final
 
 from edgewright_agent import onnx_guard
 from edgewright_agent.refusal import Refusal
@@ -23,6 +24,20 @@ class Node:
 
     name: str
     hardware_class: str
+
+
+@dataclass(frozen=True)
+class Standing:
+    """What a release is judged against that this node had before."""
+
+    sequence: int
+    """Of what went live last under this registered model; 0 where nothing did."""
+    previous: Held | None
+    """Good once on this node: going back to it needs no permit."""
+
+
+MAX_SEQUENCE_JUMP: Final = 20 * 366 * 86_400
+"""Seconds that a sequence may lie ahead: a clock ten years slow installs, 2^53 would lock out what comes later."""
 
 
 def check_manifest(data: bytes, digest: str, opened: trust.OpenedTrust, registered_model: str) -> Manifest:
@@ -68,8 +83,10 @@ def check_release(data: bytes, manifest: Manifest, registered_model: str, wish: 
     return parsed
 
 
-def check_files(parsed: release.Release, manifest: Manifest, variant: str) -> Held:
+def check_files(parsed: release.Release, manifest: Manifest, variant: str, trust_digest: str) -> Held:
     """The files to fetch; release.json and manifest must agree on them.
+
+    `trust_digest` names the trust document that the manifest was checked with.
 
     Raises:
         Refusal: NotARelease.
@@ -87,6 +104,7 @@ def check_files(parsed: release.Release, manifest: Manifest, variant: str) -> He
         release=file_digest(manifest, names.RELEASE_FILE),
         golden=parsed.golden.digest,
         file=chosen.digest,
+        trust=trust_digest,
     )
 
 
@@ -123,14 +141,15 @@ def check_admission(
     wish: AssignedModel,
     opened: trust.OpenedTrust,
     node: Node,
-    live: Held | None,
-    previous: Held | None,
+    standing: Standing,
     now: int,
 ) -> None:
-    """Whether this node may install the release anew: hardware class, expiry and downgrade protection.
+    """Whether this node may install the release anew: hardware class, expiry, and the sequence both ways.
+
+    `now` is UTC seconds that are never before the newest signature accepted.
 
     Raises:
-        Refusal: WrongHardwareClass, Expired or Downgrade.
+        Refusal: WrongHardwareClass, Expired, NotARelease (a sequence far in the future) or Downgrade.
     """
     patterns = parsed.hardware_classes
     if patterns and not any(fnmatch.fnmatchcase(node.hardware_class, pattern) for pattern in patterns):
@@ -138,11 +157,13 @@ def check_admission(
         raise Refusal(Reason.WRONG_HARDWARE_CLASS, f"class {node.hardware_class} is not among {allowed}")
     if parsed.not_after is not None and now > parsed.not_after:
         raise Refusal(Reason.EXPIRED, f"not to be installed after UTC second {parsed.not_after}")
-    if live is None or parsed.sequence >= live.assignment.sequence or wish.live is None:
+    if parsed.sequence > now + MAX_SEQUENCE_JUMP:
+        raise Refusal(Reason.NOT_A_RELEASE, f"sequence {parsed.sequence} is no time at which it can have been signed")
+    if parsed.sequence >= standing.sequence or wish.live is None:
         return
-    if previous is not None and previous.assignment.manifest == wish.live.manifest:
+    if standing.previous is not None and standing.previous.assignment.manifest == wish.live.manifest:
         return
-    _check_permit(wish, opened, node, live.assignment.sequence, wish.live.manifest, now)
+    _check_permit(wish, opened, node, standing.sequence, wish.live.manifest, now)
 
 
 def _check_permit(

@@ -8,7 +8,9 @@ from typing import Any
 
 import msgspec
 
-from edgewright_agent.serving import engine
+from edgewright_agent import disk
+from edgewright_agent.serving import engine, rehearsal
+from edgewright_agent.serving.history import History
 from edgewright_agent.serving.metrics import Metrics
 from edgewright_agent.serving.slots import Slots
 from edgewright_contract import names
@@ -37,6 +39,24 @@ class Promote(msgspec.Struct, tag="promote", tag_field="op"):
     manifest: str
 
 
+class Rehearse(msgspec.Struct, tag="rehearse", tag_field="op"):
+    """Run this node's own readings through what was loaded under this manifest and through what is live."""
+
+    model: str
+    manifest: str
+    seconds: float
+
+
+class Discard(msgspec.Struct, tag="discard", tag_field="op"):
+    """Forget what was loaded beside the live model."""
+
+    model: str
+
+
+class Serve(msgspec.Struct, tag="serve", tag_field="op"):
+    """Everything that should serve is loaded: take requests from now on."""
+
+
 class Unload(msgspec.Struct, tag="unload", tag_field="op"):
     """Forget the model."""
 
@@ -51,14 +71,16 @@ class Ping(msgspec.Struct, tag="ping", tag_field="op"):
     """A sign of life of the event loop."""
 
 
-_decoder = msgspec.json.Decoder(Load | Promote | Unload | AskFigures | Ping)
+_decoder = msgspec.json.Decoder(Load | Promote | Rehearse | Discard | Serve | Unload | AskFigures | Ping)
 
 
 class Control:
     """Answers the supervisor's lines."""
 
-    def __init__(self, slots: Slots, metrics: Metrics) -> None:
-        self._slots, self._metrics = slots, metrics
+    def __init__(self, slots: Slots, metrics: Metrics, history: History | None = None) -> None:
+        self._slots, self._metrics, self._history = slots, metrics, history
+        self.serve = asyncio.Event()
+        """Set when the supervisor says that all is loaded."""
 
     async def listen(self, path: Path) -> asyncio.Server:
         """Open the socket; one left by an earlier process is replaced."""
@@ -88,10 +110,16 @@ class Control:
                     await self._load(request)
                 case Promote():
                     self._slots.promote(request.model, request.manifest)
+                case Rehearse():
+                    return {"ok": True, **await self._rehearse(request)}
+                case Discard():
+                    self._discard(request.model)
                 case Unload():
                     self._slots.unload(request.model)
+                case Serve():
+                    self.serve.set()
                 case AskFigures():
-                    return {"ok": True, "models": self._slots.figures()}
+                    return {"ok": True, "models": self._figures()}
         except (engine.EngineError, msgspec.MsgspecError, releases.NotARelease, OSError) as error:
             return {"ok": False, "error": str(error)}
         except Exception as error:
@@ -109,6 +137,28 @@ class Control:
             raise
         self._slots.put_shadow(request.model, model)
 
+    async def _rehearse(self, request: Rehearse) -> dict[str, Any]:
+        name = request.model.rpartition("/")[2]
+        new = self._slots.shadow.get(name)
+        if new is None or new.full_name != request.model or new.model.manifest != request.manifest:
+            raise engine.EngineError(f"{request.model} with manifest {request.manifest} is not loaded; load it first.")
+        if self._history is None:
+            return rehearsal.Evidence().to_json()
+        watts = await asyncio.to_thread(self._history.dense)
+        evidence = await rehearsal.rehearse(new, self._slots.live.get(name), watts, request.seconds)
+        return evidence.to_json()
+
+    def _discard(self, full_name: str) -> None:
+        name = full_name.rpartition("/")[2]
+        held = self._slots.shadow.get(name)
+        if held is not None and held.full_name == full_name:
+            engine.close(self._slots.shadow.pop(name).model)
+            self._metrics.show(name, self._slots.live.get(name), None)
+
+    def _figures(self) -> dict[str, dict[str, object]]:
+        chosen = {**self._slots.live, **self._slots.shadow}
+        return {item.full_name: {**item.figures.to_json(), "manifest": item.model.manifest} for item in chosen.values()}
+
 
 def _read_and_load(request: Load) -> engine.Model:
     release = releases.parse(_read(Path(request.release), names.MAX_RELEASE_BYTES))
@@ -119,8 +169,11 @@ def _read_and_load(request: Load) -> engine.Model:
 
 
 def _read(path: Path, limit: int) -> bytes:
-    with path.open("rb") as file:
-        data = file.read(limit + 1)
+    descriptor = disk.open_plain(disk.FileOps(), path, disk.READ)  # never waits on a pipe, never follows a link
+    try:
+        data = disk.read_all(descriptor, limit + 1)
+    finally:
+        os.close(descriptor)
     if len(data) > limit:
         raise engine.EngineError(f"{path.name} is larger than {limit} bytes.")
     return data

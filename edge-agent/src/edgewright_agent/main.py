@@ -109,6 +109,7 @@ def _wired(
         settings.state_dir / "control.sock",
         start_seconds=settings.start_seconds,
         hang_seconds=settings.hang_seconds,
+        arguments=("--hold", "--history", str(settings.state_dir / "history")),
     )
     machine = hardware.measured(settings.hardware_class)
     rng = random.Random(f"{settings.node}{os.getpid()}")  # noqa: S311 - spreads load, guards nothing

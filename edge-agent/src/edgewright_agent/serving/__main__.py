@@ -18,7 +18,9 @@ from fastapi import FastAPI
 
 from edgewright_agent.serving import replay
 from edgewright_agent.serving.control import Control
-from edgewright_agent.serving.hot_route import Door, misfit, protocol_for
+from edgewright_agent.serving.door import Door
+from edgewright_agent.serving.history import History
+from edgewright_agent.serving.hot_route import misfit, protocol_for
 from edgewright_agent.serving.inference import Inference, Limits
 from edgewright_agent.serving.live import Live
 from edgewright_agent.serving.metrics import Metrics
@@ -36,6 +38,8 @@ def _arguments(argv: Sequence[str] | None) -> argparse.Namespace:
     )
     parser.add_argument("--fd", type=int, required=True, help="inherited listening socket")
     parser.add_argument("--control", type=Path, required=True, help="path of the control socket")
+    parser.add_argument("--hold", action="store_true", help="take requests only when the control socket says `serve`")
+    parser.add_argument("--history", type=Path, help="folder that keeps the readings of the last 48 hours")
     parser.add_argument("--replay", type=Path, nargs="+", default=[], help="traces to play: .csv, .npy or folders")
     parser.add_argument("--replay-speed", type=float, default=1.0, help="1 is real time, 0 is without pauses")
     parser.add_argument("--max-body-bytes", type=int, default=Limits.body_bytes)
@@ -74,7 +78,8 @@ async def _run(
 ) -> None:
     metrics = Metrics()
     slots = Slots(metrics)
-    live = Live(slots, metrics)
+    history = History(arguments.history) if arguments.history else None
+    live = Live(slots, metrics, history)
     limits = Limits(
         body_bytes=arguments.max_body_bytes,
         concurrency=arguments.max_concurrency,
@@ -84,18 +89,23 @@ async def _run(
     inference = Inference(slots, limits)
     door = Door(inference)
     server = _uvicorn(Routes(inference, live, metrics, settings.readings_token_file).app(), door)
-    control = await Control(slots, metrics).listen(arguments.control)
+    control = Control(slots, metrics, history)
+    door_of_supervisor = await control.listen(arguments.control)
     beside = [
         asyncio.create_task(replay.play(live, traces, int(time.time()), arguments.replay_speed)),
         asyncio.create_task(door.sweep(server.server_state.connections)),
     ]
     try:
+        if arguments.hold:  # connections wait in the socket's queue meanwhile
+            await control.serve.wait()
         await server.serve(sockets=[listening])
     finally:
         for task in beside:
             task.cancel()
         await asyncio.gather(*beside, return_exceptions=True)
-        control.close()
+        door_of_supervisor.close()
+        if history is not None:
+            history.flush()
 
 
 def _raise_descriptor_limit() -> None:

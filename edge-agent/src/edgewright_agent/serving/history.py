@@ -8,6 +8,7 @@ import itertools
 import logging
 import os
 import re
+import threading
 from pathlib import Path
 from typing import Final
 
@@ -34,16 +35,21 @@ class History:
         self._folder = folder
         self._ops = ops or disk.FileOps()
         self._pending: list[tuple[int, float]] = []
+        self._turn = threading.Lock()
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
 
-    def add(self, second: int, watts: float) -> None:
-        """Keep the reading of this Unix second; once a minute it reaches the disk."""
+    def add(self, second: int, watts: float) -> bool:
+        """Keep the reading of this Unix second; whether it is time to flush."""
         self._pending.append((second, watts))
-        if second - self._pending[0][0] >= FLUSH_SECONDS or len(self._pending) >= 8 * FLUSH_SECONDS:
-            self.flush()
+        full = len(self._pending) >= 8 * FLUSH_SECONDS
+        return full or not 0 <= second - self._pending[0][0] < FLUSH_SECONDS
 
     def flush(self) -> None:
         """Write what is pending. A disk that refuses costs readings of evidence, never the service."""
+        with self._turn:
+            self._flush()
+
+    def _flush(self) -> None:
         pending, self._pending = self._pending, []
         try:
             for hour, readings in itertools.groupby(pending, key=lambda reading: reading[0] // 3600):

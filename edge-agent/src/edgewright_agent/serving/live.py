@@ -10,6 +10,7 @@ from datetime import date, datetime
 
 import numpy as np
 
+from edgewright_agent.serving.history import History
 from edgewright_agent.serving.metrics import Metrics
 from edgewright_agent.serving.slots import Loaded, NoFiniteAnswer, Slots
 from edgewright_agent.serving.window import Ring
@@ -42,14 +43,14 @@ class Snapshot:
 class Live:
     """Takes readings in order and keeps the newest snapshot of each model."""
 
-    def __init__(self, slots: Slots, metrics: Metrics) -> None:
+    def __init__(self, slots: Slots, metrics: Metrics, history: History | None = None) -> None:
         self.ring = Ring()
         self.snapshots: dict[str, Snapshot] = {}
         self.recent: deque[Reading] = deque(maxlen=300)
         self.energy_today: dict[str, float] = {}
         """Joules by appliance since midnight, local time of the readings."""
         self._day: date | None = None
-        self._slots, self._metrics = slots, metrics
+        self._slots, self._metrics, self._history = slots, metrics, history
         self._due: dict[str, int] = {}
         self._lock = asyncio.Lock()
 
@@ -70,6 +71,8 @@ class Live:
         self._metrics.gap_seconds.inc(self.ring.push(reading.t, reading.watts))
         if self.ring.last != reading.t:
             return
+        if self._history is not None and self._history.add(reading.t, reading.watts):
+            await asyncio.to_thread(self._history.flush)  # an fsync may take long on a card
         if before is not None and reading.t < before:
             self._due.clear()  # the clock was set back
         self.recent.append(reading)

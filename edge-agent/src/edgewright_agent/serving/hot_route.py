@@ -5,22 +5,17 @@ Here also stand the bounds that uvicorn lacks: head size, number of connections,
 
 import asyncio
 import time
-from collections.abc import Iterable
+from collections.abc import Sized
 from typing import Any, ClassVar, Final, cast
 
+from uvicorn.protocols.http.flow_control import FlowControl
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
+from edgewright_agent.serving.door import DRAIN_SECONDS, LINGER_SECONDS, Door
 from edgewright_agent.serving.http_response import http_response
-from edgewright_agent.serving.inference import BUSY, Answer, Inference, Limits, Turn, refusal
+from edgewright_agent.serving.inference import BUSY, Answer, refusal
 from edgewright_agent.serving.slots import SHORT_SECONDS, Loaded
 
-SWEEP_SECONDS: Final = 0.25
-DRAIN_SECONDS: Final = 1.0
-"""At shutdown an open connection gets so long to send one more request, which is answered with `close`."""
-LINGER_SECONDS: Final = 2.0
-"""After a refusal what the client still sends is thrown away for so long, so that it can read the refusal."""
-FEW: Final = 8
-"""So many connections never make a queue worth shedding."""
 _NEEDED: Final = {
     *("connection_made", "data_received", "on_message_begin", "on_url", "on_header", "on_headers_complete"),
     *("on_body", "on_message_complete", "shutdown", "pause_writing", "resume_writing", "send_400_response"),
@@ -31,35 +26,17 @@ _NEEDED_STATE: Final = {
 }
 
 
-class Door:
-    """What all connections of one server share."""
+class _Flow(FlowControl):
+    """Reads nothing more while requests wait or answers are not taken; uvicorn's own lets the queue grow."""
 
-    def __init__(self, inference: Inference) -> None:
-        self.inference = inference
-        self.limits: Limits = inference.limits
-        self.turn = Turn(inference.limits)
-        self.draining = False
-        self.stopping_since: float | None = None
+    def __init__(self, transport: asyncio.Transport, pipeline: Sized) -> None:
+        super().__init__(transport)
+        self._pipeline = pipeline
 
-    async def sweep(self, connections: Iterable[object]) -> None:
-        """Close what is overdue, until cancelled: no timer for each request, which would cost each request."""
-        loop = asyncio.get_running_loop()
-        while True:
-            await asyncio.sleep(SWEEP_SECONDS)
-            for connection in list(connections):
-                if isinstance(connection, InferProtocol):
-                    connection.close_if_overdue(loop.time())
-
-    def admits(self, protocol: "InferProtocol") -> bool:
-        """Whether there is time for one more request in this turn of the event loop."""
-        if self.limits.concurrency == 0:
-            return False
-        if len(protocol.connections) <= FEW:
-            return True
-        if not self.turn.open:
-            self.turn.begin()
-            protocol.loop.call_soon(self.turn.end)  # runs when every socket that was ready has been read
-        return self.turn.admits()
+    def resume_reading(self) -> None:
+        """Read on, if there is nothing to wait for."""
+        if not self._pipeline and not self.write_paused:
+            super().resume_reading()
 
 
 class InferProtocol(HttpToolsProtocol):
@@ -71,7 +48,7 @@ class InferProtocol(HttpToolsProtocol):
         super().__init__(*args, **kwargs)
         self.since = self.loop.time()
         """When the request that arrives now began, or the last one did."""
-        self.arriving = self.in_head = self.hot = self.refused = self.held = False
+        self.arriving = self.in_head = self.hot = self.refused = False
         self.head_bytes = self.body_bytes = self.begun = 0
         self.fed = 0.0
         self.stalled_since: float | None = None
@@ -83,6 +60,7 @@ class InferProtocol(HttpToolsProtocol):
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         """Count the connection in, or turn it away when there are too many that do something."""
         super().connection_made(transport)
+        self.flow = _Flow(transport, self.pipeline)
         limit = self.door.limits.connections
         if len(self.connections) <= limit or self._make_room():
             return
@@ -120,9 +98,7 @@ class InferProtocol(HttpToolsProtocol):
         """It does again."""
         self.stalled_since = None
         super().resume_writing()
-        if self.held:
-            self.held = False
-            self.flow.resume_reading()
+        self.flow.resume_reading()
 
     def shutdown(self) -> None:
         """Let the client send one more request, which is answered with `close`, instead of cutting it off."""
@@ -213,7 +189,7 @@ class InferProtocol(HttpToolsProtocol):
         return not self.arriving and self._is_alone()
 
     def _answer(self, loaded: Loaded) -> Answer | None:
-        if not self.door.admits(self):
+        if not self.door.admits(len(self.connections)):
             return self.door.inference.shed(loaded)
         return self.door.inference.at_once(loaded, self.body, self.header_length)
 
@@ -241,7 +217,6 @@ class InferProtocol(HttpToolsProtocol):
             self.refused = True  # what was sent after this request gets no answer
             self.transport.close()
         elif self.flow.write_paused:
-            self.held = True
             self.flow.pause_reading()
 
     def _check_head(self) -> None:

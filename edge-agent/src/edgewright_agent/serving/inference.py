@@ -4,7 +4,6 @@ The hot HTTP route, the plain HTTP route, the frame socket and gRPC differ in tr
 """
 
 import logging
-import time
 from dataclasses import dataclass
 from typing import Final, NamedTuple
 
@@ -104,27 +103,3 @@ class Inference:
 def _failed(loaded: Loaded) -> Answer:
     log.exception("%s failed on a request", loaded.full_name)
     return refusal(500, FAILED)
-
-
-class Turn:
-    """How much was answered since the event loop last looked at its sockets; what is beyond is shed."""
-
-    def __init__(self, limits: Limits) -> None:
-        self._limits = limits
-        self._began = 0.0
-        self._count = 0
-        self.open = False
-
-    def begin(self) -> None:
-        """The loop has found sockets ready."""
-        self.open, self._count, self._began = True, 0, time.perf_counter()
-
-    def end(self) -> None:
-        """All that were ready have had their answer."""
-        self.open = False
-
-    def admits(self) -> bool:
-        """Whether there is time for one more."""
-        self._count += 1
-        spent = time.perf_counter() - self._began
-        return self._count <= self._limits.concurrency and spent <= self._limits.turn_seconds

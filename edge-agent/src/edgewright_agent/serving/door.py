@@ -1,0 +1,79 @@
+"""What all HTTP connections of the server share: bounds, admission for each turn of the event loop, deadlines."""
+
+import asyncio
+import time
+from collections.abc import Iterable
+from typing import Final, Protocol, runtime_checkable
+
+from edgewright_agent.serving.inference import Inference, Limits
+
+SWEEP_SECONDS: Final = 0.25
+DRAIN_SECONDS: Final = 1.0
+"""At shutdown an open connection gets so long to send one more request, which is answered with `close`."""
+LINGER_SECONDS: Final = 2.0
+"""After a refusal what the client still sends is thrown away for so long, so that it can read the refusal."""
+FEW: Final = 8
+"""So many connections never make a queue worth shedding."""
+
+
+@runtime_checkable
+class Overdue(Protocol):
+    """A connection that knows its deadlines."""
+
+    def close_if_overdue(self, now: float) -> None:
+        """Apply them; `now` is the loop's time in seconds."""
+
+
+class Turn:
+    """How much was answered since the event loop last looked at its sockets; what is beyond is shed."""
+
+    def __init__(self, limits: Limits) -> None:
+        self._limits = limits
+        self._began = 0.0
+        self._count = 0
+        self.open = False
+
+    def begin(self) -> None:
+        """The loop has found sockets ready."""
+        self.open, self._count, self._began = True, 0, time.perf_counter()
+
+    def end(self) -> None:
+        """All that were ready have had their answer."""
+        self.open = False
+
+    def admits(self) -> bool:
+        """Whether there is time for one more."""
+        self._count += 1
+        spent = time.perf_counter() - self._began
+        return self._count <= self._limits.concurrency and spent <= self._limits.turn_seconds
+
+
+class Door:
+    """What all connections of one server share."""
+
+    def __init__(self, inference: Inference) -> None:
+        self.inference = inference
+        self.limits: Limits = inference.limits
+        self.turn = Turn(inference.limits)
+        self.draining = False
+        self.stopping_since: float | None = None
+
+    async def sweep(self, connections: Iterable[object]) -> None:
+        """Close what is overdue, until cancelled: no timer for each request, which would cost each request."""
+        loop = asyncio.get_running_loop()
+        while True:
+            await asyncio.sleep(SWEEP_SECONDS)
+            for connection in list(connections):
+                if isinstance(connection, Overdue):
+                    connection.close_if_overdue(loop.time())
+
+    def admits(self, connections: int) -> bool:
+        """Whether there is time for one more request in this turn of the event loop."""
+        if self.limits.concurrency == 0:
+            return False
+        if connections <= FEW:
+            return True
+        if not self.turn.open:
+            self.turn.begin()
+            asyncio.get_running_loop().call_soon(self.turn.end)  # runs when every socket that was ready has been read
+        return self.turn.admits()

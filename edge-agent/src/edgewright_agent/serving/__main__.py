@@ -16,7 +16,7 @@ import uvicorn
 import uvloop
 from fastapi import FastAPI
 
-from edgewright_agent.serving import replay
+from edgewright_agent.serving import frames, replay
 from edgewright_agent.serving.control import Control
 from edgewright_agent.serving.door import Door
 from edgewright_agent.serving.history import History
@@ -40,6 +40,7 @@ def _arguments(argv: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--control", type=Path, required=True, help="path of the control socket")
     parser.add_argument("--hold", action="store_true", help="take requests only when the control socket says `serve`")
     parser.add_argument("--history", type=Path, help="folder that keeps the readings of the last 48 hours")
+    parser.add_argument("--frames", type=Path, help="path of the frame socket (else EDGEWRIGHT_AGENT_FRAMES_PATH)")
     parser.add_argument("--replay", type=Path, nargs="+", default=[], help="traces to play: .csv, .npy or folders")
     parser.add_argument("--replay-speed", type=float, default=1.0, help="1 is real time, 0 is without pauses")
     parser.add_argument("--max-body-bytes", type=int, default=Limits.body_bytes)
@@ -91,6 +92,8 @@ async def _run(
     server = _uvicorn(Routes(inference, live, metrics, settings.readings_token_file).app(), door)
     control = Control(slots, metrics, history)
     door_of_supervisor = await control.listen(arguments.control)
+    frame_path = arguments.frames or settings.frames_path
+    framing = await frames.listen(inference, frame_path) if frame_path else None
     beside = [
         asyncio.create_task(replay.play(live, traces, int(time.time()), arguments.replay_speed)),
         asyncio.create_task(door.sweep(server.server_state.connections)),
@@ -104,6 +107,8 @@ async def _run(
             task.cancel()
         await asyncio.gather(*beside, return_exceptions=True)
         door_of_supervisor.close()
+        if framing is not None:
+            framing.close()
         if history is not None:
             history.flush()
 

@@ -1,0 +1,178 @@
+"""Windows as length-prefixed frames on a Unix socket: the cheapest door for a program on the same node.
+
+A request is `<I length> <B name length> <name> <float32 watts…>`, an answer `<I length> <B status> <I version>
+<float32 probabilities…>`, or a UTF-8 sentence where the status is not `OK`. All numbers are little-endian and
+`length` counts what follows it. Answers come in the order of the requests.
+"""
+
+import asyncio
+import logging
+import os
+import socket
+import struct
+from enum import IntEnum
+from pathlib import Path
+from typing import Final, cast
+
+import numpy as np
+
+from edgewright_agent.serving.engine import Probabilities, Watts
+from edgewright_agent.serving.inference import BUSY, FAILED, Inference
+from edgewright_agent.serving.slots import Loaded, NoFiniteAnswer
+
+log = logging.getLogger(__name__)
+_FLOAT32: Final = np.dtype("<f4")
+_REQUEST: Final = struct.Struct("<IB")
+_ANSWER: Final = struct.Struct("<IBI")
+_LENGTH: Final = struct.Struct("<I")
+
+
+class Status(IntEnum):
+    """What became of a frame."""
+
+    OK = 0
+    BAD_REQUEST = 1
+    NOT_FOUND = 2
+    FAILED = 3
+    BUSY = 4
+
+
+class FrameRefused(Exception):
+    """The node answered with a sentence instead of probabilities."""
+
+    def __init__(self, status: Status, sentence: str) -> None:
+        super().__init__(sentence)
+        self.status = status
+
+
+class FrameProtocol(asyncio.Protocol):
+    """One local client. Only short requests are answered: a frame that would hold the loop is refused."""
+
+    def __init__(self, inference: Inference, connections: set["FrameProtocol"]) -> None:
+        self._inference, self._connections = inference, connections
+        self._data: bytes | bytearray = b""
+        self._transport: asyncio.Transport | None = None
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """Count the client in."""
+        self._transport = cast(asyncio.Transport, transport)
+        self._connections.add(self)
+        if len(self._connections) > self._inference.limits.connections:
+            self._refuse_all(_sentence(Status.BUSY, BUSY))
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """Count it out."""
+        self._connections.discard(self)
+        self._transport = None
+
+    def pause_writing(self) -> None:
+        """It does not take its answers: read no more of its requests."""
+        if self._transport is not None:
+            self._transport.pause_reading()
+
+    def resume_writing(self) -> None:
+        """It does again."""
+        if self._transport is not None:
+            self._transport.resume_reading()
+
+    def data_received(self, data: bytes) -> None:
+        """Answer every frame that is whole."""
+        if self._transport is None or self._transport.is_closing():
+            return
+        self._data = data if not self._data else self._data + data
+        while len(self._data) >= _REQUEST.size and not self._transport.is_closing():
+            length, name_length = _REQUEST.unpack_from(self._data)
+            if not 1 + name_length <= length <= self._inference.limits.body_bytes:
+                limit = self._inference.limits.body_bytes
+                self._refuse_all(_sentence(Status.BAD_REQUEST, f"A frame may have at most {limit} bytes."))
+                return
+            end = _LENGTH.size + length
+            if len(self._data) < end:
+                return
+            name = bytes(self._data[_REQUEST.size : _REQUEST.size + name_length])
+            self._transport.write(self._answer(name, memoryview(self._data)[_REQUEST.size + name_length : end]))
+            self._data = self._data[end:] if len(self._data) > end else b""
+
+    def _refuse_all(self, sentence: bytes) -> None:
+        if self._transport is not None:
+            self._transport.write(sentence)
+            self._transport.close()
+
+    def _answer(self, name: bytes, payload: memoryview) -> bytes:
+        loaded = self._inference.slots.live.get(name.decode("ascii", "replace"))
+        if loaded is None:
+            return _sentence(Status.NOT_FOUND, "No model of this name is live here.")
+        seconds = loaded.model.window.seconds
+        rows, rest = divmod(len(payload), 4 * seconds)
+        if rest or not rows or not self._inference.slots.is_short(loaded, rows):
+            return _sentence(Status.BAD_REQUEST, f"Send whole windows of {seconds} float32, and fewer at once.")
+        watts = np.frombuffer(payload, _FLOAT32)
+        if not np.isfinite(watts).all():
+            return _sentence(Status.BAD_REQUEST, "The watts hold NaN or infinity; fill gaps before sending.")
+        return self._run(loaded, (watts if watts.flags.aligned else watts.copy()).reshape(rows, 1, seconds))
+
+    def _run(self, loaded: Loaded, watts: Watts) -> bytes:
+        try:
+            answer = self._inference.slots.infer_now(loaded, watts)
+        except NoFiniteAnswer as error:
+            return _sentence(Status.BAD_REQUEST, str(error))
+        except Exception:
+            log.exception("%s failed on a frame", loaded.full_name)
+            return _sentence(Status.FAILED, FAILED)
+        data = answer.astype(_FLOAT32, copy=False).tobytes()
+        return _ANSWER.pack(5 + len(data), Status.OK, loaded.model.version) + data
+
+
+def _sentence(status: Status, text: str) -> bytes:
+    data = text.encode()
+    return _ANSWER.pack(5 + len(data), status, 0) + data
+
+
+async def listen(inference: Inference, path: Path) -> asyncio.Server:
+    """Open the socket, mode 0660, so that a group may use it; one left by an earlier process is replaced."""
+    path.unlink(missing_ok=True)
+    connections: set[FrameProtocol] = set()
+    before = os.umask(0o117)
+    try:
+        loop = asyncio.get_running_loop()
+        return await loop.create_unix_server(lambda: FrameProtocol(inference, connections), path)
+    finally:
+        os.umask(before)
+
+
+class FrameClient:
+    """The client's half, blocking: one request at a time."""
+
+    def __init__(self, path: Path, seconds: float = 10.0) -> None:
+        self._socket = socket.socket(socket.AF_UNIX)
+        self._socket.settimeout(seconds)
+        self._socket.connect(str(path))
+
+    def infer(self, name: str, watts: Watts) -> tuple[int, Probabilities]:
+        """Model version and probabilities, flat [rows * classes], of watts [rows, 1, window seconds].
+
+        Raises:
+            FrameRefused: the node said no, and why.
+            OSError: the connection ended.
+        """
+        data, encoded = watts.astype(_FLOAT32, copy=False).tobytes(), name.encode()
+        self._socket.sendall(_REQUEST.pack(1 + len(encoded) + len(data), len(encoded)) + encoded + data)
+        length = _LENGTH.unpack(self._exactly(_LENGTH.size))[0]
+        answer = self._exactly(length)
+        status, version = struct.unpack_from("<BI", answer)
+        if status != Status.OK:
+            raise FrameRefused(Status(status), answer[5:].decode())
+        return version, np.frombuffer(answer, _FLOAT32, offset=5)
+
+    def close(self) -> None:
+        """End the connection."""
+        self._socket.close()
+
+    def _exactly(self, count: int) -> bytes:
+        data = bytearray()
+        while len(data) < count:
+            part = self._socket.recv(count - len(data))
+            if not part:
+                raise ConnectionError("The node closed the frame socket.")
+            data += part
+        return bytes(data)

@@ -5,7 +5,7 @@ a kill between any two writes leaves no exposure that the status does not allow.
 """
 
 import asyncio
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
@@ -17,7 +17,7 @@ from edgewright_contract.edgenode import AssignedModel, EdgeNodeSpec
 from edgewright_operator import metrics, observe, unreadable
 from edgewright_operator.api import ClusterError, Conflict, NotLeading
 from edgewright_operator.cluster import Cluster
-from edgewright_operator.decide import Decision, decide
+from edgewright_operator.decide import Decision, Event, decide
 from edgewright_operator.facts import ModelFacts, SourceProblem
 from edgewright_operator.fleet import Fleet, Wish
 from edgewright_operator.polling import Polling
@@ -79,7 +79,7 @@ class Reconciler:
         memory.soaking, memory.decided_at = decision.soaking, monotonic
         metrics.decided(model, decision)
         await self._report(wish, model, decision)
-        await self._tell(wish.item, decision, now)
+        await self._tell(wish.item, decision.events, now)
         await self._apply(model.key, decision.assignments, {node.name: node for node in chosen}, source.trust)
 
     def _chosen(self, model: ModelFacts) -> list[EdgeNodeView]:
@@ -153,11 +153,11 @@ class Reconciler:
         if status == wish.item.get("status"):
             return
         await self._write_status(wish.item, status)
-        await self.cluster.create_event(wish.item, problem.reason, problem.message, warning=True, now=now)
+        await self._tell(wish.item, (Event(problem.reason, problem.message, warning=True),), now)
 
-    async def _tell(self, item: Object, decision: Decision, now: datetime) -> None:
+    async def _tell(self, item: Object, events: Sequence[Event], now: datetime) -> None:
         """Events are for people: one that is refused is logged and holds up nothing."""
-        for event in decision.events:
+        for event in events:
             if event.reason is Reason.GATE_FAILED:
                 metrics.ROLLBACKS.labels(event.reason).inc()
             try:

@@ -43,10 +43,6 @@ WAVES = [{"nodes": 1}, {"percent": 10}, {"percent": 25}, {"percent": 50}, {"perc
 _LISTED = {cluster.EDGE_NODES, cluster.NODES, cluster.LEASES, cluster.COMPRESSED_MODELS}
 
 
-def pytest_configure(config: pytest.Config) -> None:
-    config.addinivalue_line("markers", "soak: minutes long, `make soak` runs it")
-
-
 def manifest(version: int) -> str:
     return f"sha256:{version:064x}"
 
@@ -267,9 +263,7 @@ class Stage:
     async def build(self) -> None:
         """Namespace, Nodes, heartbeats, and a wish; nothing is decided yet."""
         labels = {SHARD: self.shard, names.LABEL_AGENT: "true"}
-        self.plane.api.create_namespace(
-            self.shard, {names.ANNOTATION_NODE_SELECTOR: f"{SHARD}={self.shard}"}
-        )
+        self.plane.api.create_namespace(self.shard, {names.ANNOTATION_NODE_SELECTOR: f"{SHARD}={self.shard}"})
         rollout = {"waves": WAVES, "soak": "0s", "maxUnavailable": "100%", "gates": {"interval": "1s", "minSamples": 1}}
         spec = {"source": {"registeredModel": "nilm-test", "alias": "production"}, "rollout": rollout}
         metadata = {"name": "nilm", "namespace": self.shard, "labels": {SHARD: self.shard}}
@@ -323,9 +317,7 @@ class Process:
             mlflow_url="-", gateway_url="-", gateway_token_file=Path("-"), interval=0.2, poll_seconds=0.1
         )
         shelf: Any = stage.shelf
-        self.task = asyncio.create_task(
-            leading(election, mine, lambda: act(mine, shelf, shelf, settings), self.ending)
-        )
+        self.task = asyncio.create_task(leading(election, mine, lambda: act(mine, shelf, shelf, settings), self.ending))
 
     async def until(self, wanted: Callable[[World], bool], lives: int | None = None) -> bool:
         """Goes on until the world is as wanted, or until it is killed by its `lives`-th write from here on; which."""

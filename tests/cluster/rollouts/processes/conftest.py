@@ -1,4 +1,4 @@
-"""A real operator process against the real API server; MLflow, the gateway and the agents are played by the test."""
+"""A real operator process against the real API server; MLflow, the gateway and the agents are played."""
 
 from __future__ import annotations
 
@@ -182,9 +182,7 @@ class Site:
 
 
 @pytest.fixture
-def site(
-    control_plane: ControlPlane, crds: list[str], as_agent: Callable[[str], dict[str, str]]
-) -> Iterator[Site]:
+def site(control_plane: ControlPlane, crds: list[str], as_agent: Callable[[str], dict[str, str]]) -> Iterator[Site]:
     place = Site(control_plane, as_agent)
     yield place
     for node in place.nodes:
@@ -192,7 +190,7 @@ def site(
     place.api.request("DELETE", f"/api/v1/namespaces/{place.name}")
 
 
-Start = Callable[[], subprocess.Popen[bytes]]
+Start = Callable[..., subprocess.Popen[bytes]]
 
 
 @pytest.fixture
@@ -200,12 +198,12 @@ def start(control_plane: ControlPlane, source: Source, tmp_path: Path) -> Iterat
     (tmp_path / "token").write_text("of-the-operator\n")
     running: list[subprocess.Popen[bytes]] = []
 
-    def started() -> subprocess.Popen[bytes]:
+    def started(kubeconfig: Path = control_plane.kubeconfig, **more: str) -> subprocess.Popen[bytes]:
         with socket.socket() as free:
             free.bind(("127.0.0.1", 0))
             port = free.getsockname()[1]
         settings = {
-            "KUBECONFIG": str(control_plane.kubeconfig),
+            "KUBECONFIG": str(kubeconfig),
             "MLFLOW_URL": source.url,
             "GATEWAY_URL": source.url,
             "GATEWAY_TOKEN_FILE": str(tmp_path / "token"),
@@ -213,6 +211,7 @@ def start(control_plane: ControlPlane, source: Source, tmp_path: Path) -> Iterat
             "INTERVAL": "0.2",
             "LEASE_SECONDS": "2",
             "METRICS_PORT": str(port),
+            **more,
         }
         environment = os.environ | {f"EDGEWRIGHT_OPERATOR_{key}": value for key, value in settings.items()}
         with (tmp_path / "operator.log").open("ab") as log:
@@ -242,7 +241,7 @@ def until(tmp_path: Path) -> Callable[..., Any]:
     return waited
 
 
-def _joined(site: Site, until: Callable[..., Any]) -> None:
+def joined(site: Site, until: Callable[..., Any]) -> None:
     """The operator made EdgeNodes and Leases; the agents answer; the wish is there."""
     until(lambda: len(site.edge_nodes()) == NODES)
 
@@ -256,7 +255,7 @@ def _joined(site: Site, until: Callable[..., Any]) -> None:
     site.wish()
 
 
-def _finished(site: Site, until: Callable[..., Any], version: int) -> None:
+def finished(site: Site, until: Callable[..., Any], version: int) -> None:
     def done() -> bool:
         site.obey()
         good = (site.model().get("lastGood") or {}).get("version") == version
@@ -272,91 +271,35 @@ def _finished(site: Site, until: Callable[..., Any], version: int) -> None:
     assert [(entry["version"], entry["outcome"]) for entry in status["history"]] == [(version, "Promoted")]
 
 
-def test_a_release_reaches_all_nodes_in_two_waves(
-    site: Site, start: Start, source: Source, until: Callable[..., Any]
-) -> None:
-    start()
-    _joined(site, until)
-    until(lambda: site.assigned())
-    time.sleep(1.5)  # several rounds: nobody else is exposed while the first node is silent
-    assert len(site.assigned()) == 1
-    for name, node in site.edge_nodes().items():
-        assert [owner["uid"] for owner in node["metadata"]["ownerReferences"]] == [site.uids[name]]
-        assert node["metadata"]["labels"]["site"] == site.name
-    site.obey()
-    until(lambda: site.condition("Reconciling") == ("True", "Soaking"))
-    assert len(site.assigned()) == 1
-    _finished(site, until, 1)
-    spec = next(iter(site.edge_nodes().values()))["spec"]
-    assert spec["trust"] == TRUST
-    assert spec["models"][0]["live"]["variant"] == "q"
-    assert source.tokens == {"Bearer of-the-operator"}
-    managers = {entry["manager"] for entry in next(iter(site.edge_nodes().values()))["metadata"]["managedFields"]}
-    assert "edgewright-operator" in managers
+@pytest.fixture
+def joins() -> Callable[..., None]:
+    return joined
 
 
-@pytest.mark.parametrize("moment", ["exposed", "soaking", "second wave"])
-def test_an_operator_killed_in_mid_rollout_ends_in_the_same_state(
-    site: Site, start: Start, until: Callable[..., Any], moment: str
-) -> None:
-    first = start()
-    _joined(site, until)
-    until(lambda: site.assigned())
-    if moment != "exposed":
-        site.obey()
-        until(lambda: site.condition("Reconciling") == ("True", "Soaking"))
-    if moment == "second wave":
-        until(lambda: len(site.assigned()) > 1)
-    first.kill()
-    first.wait(10)
-    before = site.assigned()
-    site.obey()
-    second = start()
-    _finished(site, until, 1)
-    assert before.items() <= site.assigned().items()
-    assert second.poll() is None
+@pytest.fixture
+def finishes() -> Callable[..., None]:
+    return finished
 
 
-def test_a_veto_sends_the_exposed_back_and_a_restart_does_not_forget(
-    site: Site, start: Start, source: Source, until: Callable[..., Any]
-) -> None:
-    first = start()
-    _joined(site, until)
-    _finished(site, until, 1)
-    source.version = 2
-    until(lambda: 2 in site.assigned().values())
-    assert list(site.assigned().values()).count(2) == 1
-    site.obey(refused=2)
-    until(lambda: (site.model().get("quarantined") or [{}])[0].get("manifest") == manifest(2))
-    first.kill()
-    first.wait(10)
-    start()
-    until(lambda: set(site.assigned().values()) == {1})
-    site.obey()
-    until(lambda: site.condition("Stalled") == ("True", "Quarantined"))
-    time.sleep(1.5)  # several rounds: the alias still names version 2
-    assert set(site.assigned().values()) == {1}
-    assert site.model()["lastGood"]["version"] == 1
+@pytest.fixture
+def played() -> Callable[..., Any]:
+    """The agents go on obeying in a thread, until the returned function is called."""
+    return _playing
 
 
-def test_a_node_that_goes_takes_its_edge_node_along_and_a_new_one_starts_anew(
-    control_plane: ControlPlane, site: Site, start: Start, until: Callable[..., Any]
-) -> None:
-    start()
-    until(lambda: len(site.edge_nodes()) == NODES)
-    gone, path = site.nodes[0], f"/api/v1/nodes/{site.nodes[0]}"
-    site.api.request("DELETE", path)
-    until(lambda: gone not in site.edge_nodes())
-    uid = control_plane.create_node(gone, {names.LABEL_AGENT: "true", "site": site.name})["metadata"]["uid"]
-    made = until(lambda: site.edge_nodes().get(gone))
-    assert made["metadata"]["ownerReferences"][0]["uid"] == uid
+def _playing(site: Site, refused: int = 0) -> Callable[[], None]:
+    stop = threading.Event()
 
+    def obey() -> None:
+        while not stop.wait(0.2):
+            with contextlib.suppress(ClusterError):
+                site.obey(refused)
 
-def test_wrong_settings_end_with_a_sentence_that_names_the_variable() -> None:
-    clean = {key: value for key, value in os.environ.items() if not key.startswith("EDGEWRIGHT_")}
-    ended = subprocess.run(
-        [sys.executable, "-m", "edgewright_operator.main"], env=clean, capture_output=True, text=True, timeout=30
-    )
-    assert ended.returncode != 0
-    assert "EDGEWRIGHT_OPERATOR_MLFLOW_URL" in ended.stderr
-    assert "Traceback" not in ended.stderr
+    thread = threading.Thread(target=obey, daemon=True)
+    thread.start()
+
+    def ended() -> None:
+        stop.set()
+        thread.join(10)
+
+    return ended

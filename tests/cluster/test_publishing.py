@@ -230,7 +230,10 @@ def test_an_alias_goes_back_only_when_that_is_said(
     assert registry.find(client, name, "production").version == 1
 
 
-def test_a_registry_that_is_away_is_a_sentence(unsigned: UnsignedRelease, keys: SigningKeys) -> None:
+def test_a_registry_that_is_away_is_a_sentence(
+    unsigned: UnsignedRelease, keys: SigningKeys, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
     away = registry.connect("http://127.0.0.1:9")
     with pytest.raises(registry.RegistryError, match=r"the registry at http://127\.0\.0\.1:9: "):
         registry.entries(away)

@@ -2,7 +2,7 @@
 
 import typer
 
-from edgewright_cli import data, demo, evaluate, keys, nodes, train
+from edgewright_cli import data, demo, evaluate, keys, nodes, release, train
 
 app = typer.Typer(
     name="edgewright",
@@ -16,6 +16,7 @@ app.command("train")(train.train)
 app.command("evaluate")(evaluate.evaluate)
 app.add_typer(data.app, name="data")
 app.add_typer(keys.app, name="keys")
+app.add_typer(release.app, name="release")
 app.command("nodes")(nodes.nodes)
 app.command("why")(nodes.why)
 

@@ -22,7 +22,12 @@ ANNOTATION_APPROVE: Final = f"{GROUP}/approve"
 """CompressedModel annotation `<manifest>/<wave>/<generation>`: lets that wave begin."""
 
 ANNOTATION_UNQUARANTINE: Final = f"{GROUP}/unquarantine"
-"""CompressedModel annotation holding a manifest digest that may be rolled out again."""
+"""CompressedModel annotation `<manifest>/<since>`, as both stand in status.quarantined: it may be rolled out again.
+
+The time is part of it, so that an annotation that stays does not free the next failure."""
+
+ANNOTATION_RESUME: Final = f"{GROUP}/resume"
+"""CompressedModel annotation `<since>` of status.paused: the rollout goes on and judges anew."""
 
 ANNOTATION_NODE_SELECTOR: Final = f"{GROUP}/node-selector"
 """Namespace annotation, ANDed with every nodeSelector of the namespace (as PodNodeSelector does)."""
@@ -40,6 +45,9 @@ EXTRA_NODE_UID: Final = "authentication.kubernetes.io/node-uid"
 
 TAG_SEQUENCE: Final = "edgewright.sequence"
 """MLflow model-version tag: the release's sequence, so that the next one is greater."""
+
+TAG_VARIANTS: Final = "edgewright.variants"
+"""MLflow model-version tag: names of the variants, separated by commas, for lists; believed by nobody."""
 
 TAG_MANIFEST: Final = "edgewright.manifest"
 """MLflow model-version tag; set last when publishing. A version without it does not exist for the operator."""

@@ -20,6 +20,8 @@ from edgewright_pipelines.release_folder import Signed
 
 EXPERIMENT: Final = "edgewright"
 _CLAIMS: Final = 5
+_TAG: Final = 4096
+"""Characters of a tag; MLflow takes 5,000."""
 
 
 class PublishError(ValueError):
@@ -66,6 +68,8 @@ def to_mlflow(
         _upload(client, model.model_id, _paths(stored))
         client.finalize_logged_model(model.model_id, "READY")
         _read_back(client, name, version, _paths(stored))
+        variants = ",".join(variant["name"] for variant in unsigned.draft["variants"])
+        client.set_model_version_tag(name, str(version), names.TAG_VARIANTS, variants[:_TAG])
         manifest = digest_of(stored.manifest)
         client.set_model_version_tag(name, str(version), names.TAG_MANIFEST, manifest)
     if alias is not None:

@@ -34,6 +34,7 @@ class Entry:
     sequence: int | None
     manifest: str | None
     aliases: tuple[str, ...]
+    variants: tuple[str, ...] = ()
 
     def as_json(self) -> dict[str, Any]:
         """The object that `--json` prints."""
@@ -43,6 +44,7 @@ class Entry:
             "sequence": self.sequence,
             "manifest": self.manifest,
             "aliases": list(self.aliases),
+            "variants": list(self.variants),
         }
 
 
@@ -212,6 +214,7 @@ def _entry(version: ModelVersion, aliases: dict[str, int]) -> Entry:
         int(sequence) if sequence.isdecimal() else None,
         manifest if is_digest(manifest) else None,
         tuple(sorted(alias for alias, named in aliases.items() if named == number)),
+        tuple(filter(None, version.tags.get(names.TAG_VARIANTS, "").split(","))),
     )
 
 

@@ -74,6 +74,20 @@ class UnsignedRelease:
         return {**self.files, names.RELEASE_FILE: dsse.canonical(document)}
 
 
+def again(files: Mapping[str, bytes], *, not_after: int | None = None) -> UnsignedRelease:
+    """The same release to be published anew: same files and digests, another number and sequence.
+
+    files: path → bytes of a verified release. not_after: UTC seconds after which no node installs it; None: no end.
+
+    Raises:
+        NotARelease: release.json is not valid.
+    """
+    known = contract.parse(files[names.RELEASE_FILE])
+    draft = known.model_dump(mode="json", by_alias=True, exclude={"version", "sequence"})
+    rest = {path: data for path, data in files.items() if path != names.RELEASE_FILE}
+    return UnsignedRelease(known.registered_model, rest, {**draft, "notAfter": not_after})
+
+
 def build(
     origin: Origin,
     window: contract.Window,
@@ -84,8 +98,10 @@ def build(
     *,
     tolerance: float,
     not_after: int | None = None,
+    audited: Sequence[str] = (),
 ) -> UnsignedRelease:
     """Assemble a release. golden: windows [count, window seconds] in watts; reference: see `reference_of`.
+    audited: lines of the card about the audit.
 
     The golden answers are computed here, by ONNX Runtime with one thread, from the very bytes that are released.
 
@@ -115,7 +131,7 @@ def build(
     except ValidationError as error:
         first = error.errors()[0]
         raise ReleaseError(f"{'.'.join(map(str, first['loc'])) or 'release'}: {first['msg']}") from None
-    files[names.CARD_FILE] = card(checked).encode()
+    files[names.CARD_FILE] = card(checked, audited).encode()
     draft = checked.model_dump(mode="json", by_alias=True, exclude={"version", "sequence"})
     return UnsignedRelease(origin.registered_model, files, draft)
 
@@ -139,8 +155,8 @@ def reference_of(labels: Sequence[str], label: npt.NDArray[Any], watts: npt.NDAr
     }
 
 
-def card(release: contract.Release) -> str:
-    """The card: what a person reads before believing the release."""
+def card(release: contract.Release, audited: Sequence[str] = ()) -> str:
+    """The card: what a person reads before believing the release; `audited`: lines about the audit."""
     source = "made-up data: its scores mean nothing" if release.provenance.synthetic else "measured data"
     lines = [
         f"# {release.registered_model}",
@@ -157,7 +173,7 @@ def card(release: contract.Release) -> str:
         lines.append(
             f"| {variant.name} | {variant.precision} | {variant.bytes} | {variant.macs} | {time:.0f} | {quality} |"
         )
-    lines += ["", f"Recipe {release.provenance.recipe_digest}", f"Data {release.provenance.data_digest}", ""]
+    lines += ["", *audited, f"Recipe {release.provenance.recipe_digest}", f"Data {release.provenance.data_digest}", ""]
     return "\n".join(lines)
 
 

@@ -38,15 +38,7 @@ class SigningKeys:
         Raises:
             KeysError: missing, readable by others, or no P-256 key.
         """
-        file = self.directory / f"{role}.key"
-        if not file.is_file():
-            raise KeysError(f"{file} is missing: run `edgewright keys new {self.directory}` or name the right folder")
-        if file.stat().st_mode & 0o077:
-            raise KeysError(f"{file} may be read by others: run `chmod 600 {file}`")
-        try:
-            return keys.load_private(file.read_bytes())
-        except keys.KeyFormatError as error:
-            raise KeysError(f"{file}: {error}") from None
+        return read_private(self.directory / f"{role}.key")
 
     def public(self, role: Role) -> ec.EllipticCurvePublicKey:
         """A public key.
@@ -54,11 +46,7 @@ class SigningKeys:
         Raises:
             KeysError: missing, or no P-256 key.
         """
-        file = self.directory / f"{role}.pub"
-        try:
-            return keys.load_public(file.read_bytes())
-        except (OSError, keys.KeyFormatError) as error:
-            raise KeysError(f"{file} cannot be read as a public key: {error}") from None
+        return read_public(self.directory / f"{role}.pub")
 
     @property
     def trust_file(self) -> Path:
@@ -78,8 +66,7 @@ def ensure(directory: Path, *, registered_models: Sequence[str] = ("*",)) -> Sig
     directory.mkdir(mode=0o700, parents=True, exist_ok=True)
     made = SigningKeys(directory)
     for role in Role:
-        if not (directory / f"{role}.pub").exists():
-            _new_pair(directory, role)
+        new_pair(directory, role)
     if not made.trust_file.exists():
         body = trust.Trust(
             sequence=FIRST_SEQUENCE,
@@ -88,7 +75,7 @@ def ensure(directory: Path, *, registered_models: Sequence[str] = ("*",)) -> Sig
             ],
             permit_keys=[trust.PermitKey(public_key=_pem(made, Role.PERMIT))],
         )
-        _write(made.trust_file, trust.sign(body, made.private(Role.ROOT)))
+        write(made.trust_file, trust.sign(body, made.private(Role.ROOT)))
     return made
 
 
@@ -103,19 +90,51 @@ def load(directory: Path) -> SigningKeys:
     return SigningKeys(directory)
 
 
-def _new_pair(directory: Path, role: Role) -> None:
-    private = directory / f"{role}.key"
+def new_pair(directory: Path, name: str) -> None:
+    """Make `<name>.key` and `<name>.pub` where they are missing. Without its .pub a .key was not finished or moved."""
+    private, public = directory / f"{name}.key", directory / f"{name}.pub"
+    if public.exists():
+        return
     if not private.exists():
-        _write(private, keys.private_pem(keys.generate()))
-    key = SigningKeys(directory).private(role)
-    _write(directory / f"{role}.pub", keys.public_pem(key.public_key()))
+        write(private, keys.private_pem(keys.generate()))
+    write(public, keys.public_pem(read_private(private).public_key()))
+
+
+def read_private(file: Path) -> ec.EllipticCurvePrivateKey:
+    """A private key file.
+
+    Raises:
+        KeysError: missing, readable by others, or no P-256 key.
+    """
+    if not file.is_file():
+        raise KeysError(f"{file} is missing: run `edgewright keys new {file.parent}` or name the right file")
+    if file.stat().st_mode & 0o077:
+        raise KeysError(f"{file} may be read by others: run `chmod 600 {file}`")
+    try:
+        return keys.load_private(file.read_bytes())
+    except keys.KeyFormatError as error:
+        raise KeysError(f"{file}: {error}") from None
+
+
+def read_public(file: Path) -> ec.EllipticCurvePublicKey:
+    """A public key file.
+
+    Raises:
+        KeysError: missing, or no P-256 key.
+    """
+    try:
+        return keys.load_public(file.read_bytes())
+    except OSError as error:
+        raise KeysError(f"{file} cannot be read: {error.strerror}") from None
+    except keys.KeyFormatError as error:
+        raise KeysError(f"{file}: {error}") from None
 
 
 def _pem(made: SigningKeys, role: Role) -> str:
     return keys.public_pem(made.public(role)).decode()
 
 
-def _write(file: Path, data: bytes) -> None:
+def write(file: Path, data: bytes) -> None:
     """Never a half-written key, and never one that others could read for a moment."""
     part = file.with_name(f"{file.name}.{os.getpid()}.part")
     descriptor = os.open(part, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)

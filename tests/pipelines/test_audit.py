@@ -25,8 +25,9 @@ def _candidate(name="x-fp32", parent=None, facts=None, p50=100.0, **errors):
     return Candidate(name, parent, facts or Facts(parity=1e-6), _measured(p50, **errors))
 
 
-def _checks(*others, scored=True):
-    verdicts = judge([_candidate("base-fp32"), *others], "base-fp32", LIMITS, scored=scored)
+def _checks(*others, scored=True, total=LIMITS.energy_growth):
+    limits = LIMITS.model_copy(update={"energy_growth": total})
+    verdicts = judge([_candidate("base-fp32"), *others], "base-fp32", limits, scored=scored)
     return {name: [finding.check for finding in verdict.findings] for name, verdict in verdicts.items()}
 
 
@@ -77,14 +78,15 @@ def test_a_file_without_its_parent_is_refused_whatever_its_place_in_the_list():
 
 
 def test_energy_given_to_the_wrong_appliance_is_refused_although_f1_is_the_same():
-    assert _checks(_candidate(Fridge=6.1, Kettle=-6.1))["x-fp32"] == [Check.ENERGY] * 3  # in sum, and for both
-    assert _checks(_candidate(Fridge=6.1, Kettle=-6.1), scored=False)["x-fp32"] == []  # made-up days prove nothing
+    assert _checks(_candidate(Fridge=11.1, Kettle=-11.1))["x-fp32"] == [Check.ENERGY] * 3  # in sum, and for both
+    assert _checks(_candidate(Fridge=11.1, Kettle=-11.1), scored=False)["x-fp32"] == []  # made-up days prove nothing
 
 
 def test_energy_of_one_class_is_judged_by_itself_but_a_tiny_class_is_not_judged_by_a_trifle():
-    assert _checks(_candidate(Kettle=-1.2))["x-fp32"] == []
-    assert _checks(_candidate(Kettle=-1.8, Fridge=0.0))["x-fp32"] == [Check.ENERGY]
-    assert _checks(_candidate(Router=0.03))["x-fp32"] == []
+    assert _checks(_candidate(Kettle=-2.0, Fridge=0.0))["x-fp32"] == []
+    assert _checks(_candidate(Kettle=-3.1, Fridge=0.0, Router=0.0), total=0.5)["x-fp32"] == [Check.ENERGY]
+    assert _checks(_candidate(Router=0.2))["x-fp32"] == []
+    assert _checks(_candidate(Router=0.4))["x-fp32"] == [Check.ENERGY]
 
 
 def test_less_energy_error_than_the_base_has_is_never_refused():

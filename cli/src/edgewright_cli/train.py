@@ -80,6 +80,9 @@ def train(
         print_json(summary)
         return
     out.print(_table(summary["variants"]))
+    for row in summary["variants"]:
+        if not row["released"]:
+            out.print(f"{row['name']} is not released: {' '.join(row['reasons'])}")
     if "published" in summary:
         out.print(f"published version {summary['published']['version']} ({summary['published']['manifest']})")
     out.print(f"release in {summary['release']}; `edgewright evaluate latest` scores it")
@@ -109,15 +112,23 @@ def _row(built: Any, result: "Result") -> dict[str, Any]:
         "macroF1": None if result.synthetic else round(measured.scores.macro_f1, 4),
         "dayMacroF1": None if result.synthetic else round(measured.scores.macro_f1_by_day, 4),
         "bce": None if result.synthetic else round(measured.scores.bce, 4),
+        "cpuMicroseconds": None if measured.latency.cpu is None else round(measured.latency.cpu, 1),
+        "joules": measured.latency.joules,
+        "released": built.verdict.passed,
+        "reasons": list(built.verdict.reasons),
     }
 
 
 def _table(rows: list[dict[str, Any]]) -> Table:
-    table = Table("VARIANT", "BYTES", "P50 us", "F1 window", "F1 day", "BCE", box=None)
+    table = Table("VARIANT", "BYTES", "P50 us", "F1 window", "F1 day", "BCE", "RELEASED", box=None)
     for row in rows:
         scores = [f"{row[key]:.3f}" if row[key] is not None else "-" for key in ("macroF1", "dayMacroF1", "bce")]
-        table.add_row(row["name"], f"{row['bytes']:,}", f"{row['p50Microseconds']:.0f}", *scores)
+        table.add_row(row["name"], f"{row['bytes']:,}", f"{row['p50Microseconds']:.0f}", *scores, _released(row))
     return table
+
+
+def _released(row: dict[str, Any]) -> str:
+    return "yes" if row["released"] else "no"
 
 
 def _keep(result: "Result", only: list[str] | None, workspace: Path) -> Path:

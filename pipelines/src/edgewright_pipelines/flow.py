@@ -45,6 +45,10 @@ class Built:
     facts: audit.Facts
     verdict: audit.Verdict
 
+    def candidate(self) -> audit.Candidate:
+        """As the audit sees it."""
+        return audit.Candidate(self.name, self.parent, self.facts, self.measured)
+
 
 @dataclass(frozen=True, slots=True)
 class Result:

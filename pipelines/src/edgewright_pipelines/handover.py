@@ -7,7 +7,7 @@ import numpy as np
 import numpy.typing as npt
 
 from edgewright_contract import release as contract
-from edgewright_pipelines import release
+from edgewright_pipelines import audit, release
 from edgewright_pipelines.flow import Built, Result
 from edgewright_pipelines.scores import Scores
 from edgewright_pipelines.windows import WindowSet
@@ -20,16 +20,16 @@ class HandoverError(ValueError):
 def unsigned(
     result: Result, *, created: datetime, only: Sequence[str] | None = None, run_id: str | None = None
 ) -> release.UnsignedRelease:
-    """The release of all variants, or of those named in `only`.
+    """The release of all variants that passed the audit, or of those among them that `only` names.
+
+    The card says of the others why they are not in it.
 
     Raises:
-        HandoverError: a name in `only` that the run did not make.
+        HandoverError: a name in `only` that the run did not make, or no variant passed the audit.
         ReleaseError: parts that do not fit.
     """
     recipe = result.recipe
-    origin = release.Origin(
-        recipe.name, recipe.digest(), result.data_digest, result.synthetic, created, run_id=run_id
-    )
+    origin = release.Origin(recipe.name, recipe.digest(), result.data_digest, result.synthetic, created, run_id=run_id)
     window = contract.Window(seconds=recipe.window.seconds, hop_seconds=recipe.window.hop_seconds)
     validation = result.validation
     return release.build(
@@ -40,16 +40,26 @@ def unsigned(
         golden_of(validation, recipe.release.golden_windows),
         release.reference_of(result.classes, validation.label, validation.watts),
         tolerance=recipe.release.tolerance,
+        audited=audit_of(result),
     )
 
 
+def audit_of(result: Result) -> list[str]:
+    """The audit of every variant that the run made, as Markdown."""
+    verdicts = {built.name: built.verdict for built in result.variants}
+    return audit.markdown([built.candidate() for built in result.variants], verdicts)
+
+
 def _chosen(variants: Sequence[Built], only: Sequence[str] | None) -> list[Built]:
-    if only is None:
-        return list(variants)
     made = {built.name: built for built in variants}
-    if missing := [name for name in only if name not in made]:
+    if missing := [name for name in only or () if name not in made]:
         raise HandoverError(f"variant {missing[0]} was not made; there are {', '.join(made)}")
-    return [made[name] for name in only]
+    wanted = list(variants) if only is None else [made[name] for name in only]
+    passed = [built for built in wanted if built.verdict.passed]
+    if not passed:
+        reasons = "; ".join(f"{built.name}: {' '.join(built.verdict.reasons)}" for built in wanted)
+        raise HandoverError(f"no variant passed the audit, so there is no release. {reasons}")
+    return passed
 
 
 def golden_of(windows: WindowSet, count: int) -> npt.NDArray[np.uint16]:

@@ -208,7 +208,7 @@ class Audit(Section):
         0.05, ge=0, le=1, description="growth of the energy error over the base, part of all energy: 0 to 1"
     )
     class_energy_growth: float = Field(
-        0.25, ge=0, le=10, description="the same for one class, part of the energy that it took: 0 to 10"
+        0.5, ge=0, le=10, description="the same for one class, part of the energy that it took: 0 to 10"
     )
 
 

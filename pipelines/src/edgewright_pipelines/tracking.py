@@ -6,7 +6,7 @@ from pathlib import Path
 from mlflow import MlflowClient
 from mlflow.entities import Metric, Param
 
-from edgewright_pipelines import plots, publish
+from edgewright_pipelines import handover, plots, publish
 from edgewright_pipelines.flow import Result
 
 
@@ -34,6 +34,10 @@ def _log(client: MlflowClient, run_id: str, result: Result) -> None:
     losses = [Metric("train_loss", point.loss, 0, point.step) for point in result.history][-1000:]
     client.log_batch(run_id, metrics=losses, params=[Param(key, value) for key, value in params.items()])
     client.log_batch(run_id, metrics=_figures(result))
+    client.log_text(run_id, "\n".join(handover.audit_of(result)), "audit.md")
+    for built in result.variants:
+        if not built.verdict.passed:
+            client.set_tag(run_id, f"refused.{built.name}", " ".join(built.verdict.reasons))
     with tempfile.TemporaryDirectory() as folder:
         for plot in plots.draw(result, Path(folder)):
             client.log_artifact(run_id, str(plot), "plots")
@@ -49,7 +53,13 @@ def _figures(result: Result) -> list[Metric]:
             "macs": measured.macs,
             "p50_microseconds": measured.latency.p50,
             "p95_microseconds": measured.latency.p95,
+            "parity": built.facts.parity,
+            "released": float(built.verdict.passed),
         }
+        if built.facts.noise:
+            figures["least_layer_decibels"] = min(built.facts.noise.values())
+        if measured.latency.cpu is not None:
+            figures["cpu_microseconds"] = measured.latency.cpu
         if not result.synthetic:
             scores = measured.scores
             figures |= {"macro_f1": scores.macro_f1, "day_macro_f1": scores.macro_f1_by_day, "bce": scores.bce}

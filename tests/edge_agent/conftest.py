@@ -237,7 +237,8 @@ class World:
         settings = AgentSettings(**{**fixed, **more, "trial_seconds": 600, **self.settings})
         client = httpx2.AsyncClient(base_url="http://gateway", transport=httpx2.MockTransport(self._answer))
         gateway = Gateway(client, lambda: "token", deadline=30, min_free_bytes=0)
-        server, store = FakeServer(), Store(folder, ops)
+        unflushed = disk.FileOps(fsync=lambda descriptor: None)  # what flushes are for is FaultyDisk's to test
+        server, store = FakeServer(), Store(folder, ops or unflushed)
         root = self.published.root.public_key()
         wall = lambda: self.now  # noqa: E731
         tools = Tools(settings, store, gateway, server, root, self.node, wall, lambda held: self.self_test(held))

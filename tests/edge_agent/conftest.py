@@ -231,21 +231,25 @@ class World:
 
     def agent(self, folder: Path | None = None, ops: disk.FileOps | None = None) -> tuple[Agent, FakeServer]:
         """A new process on the same folder; nothing was started yet."""
-        folder = folder or self.folder
+        server = FakeServer()
+        return self.wired(server, folder or self.folder, ops), server
+
+    def wired(self, server: Any, folder: Path, ops: disk.FileOps | None = None) -> Agent:
+        """The same with a server of choice."""
         fixed = {"node": "node-1", "state_dir": folder, "api_url": "http://x", "api_token_file": folder / "t"}
         more = {"gateway_url": "http://x", "gateway_token_file": folder / "t", "root_key_file": folder / "r"}
         settings = AgentSettings(**{**fixed, **more, "trial_seconds": 600, **self.settings})
         client = httpx2.AsyncClient(base_url="http://gateway", transport=httpx2.MockTransport(self._answer))
         gateway = Gateway(client, lambda: "token", deadline=30, min_free_bytes=0)
         unflushed = disk.FileOps(fsync=lambda descriptor: None)  # what flushes are for is FaultyDisk's to test
-        server, store = FakeServer(), Store(folder, ops or unflushed)
+        store = Store(folder, ops or unflushed)
         root = self.published.root.public_key()
         wall = lambda: self.now  # noqa: E731
         tools = Tools(settings, store, gateway, server, root, self.node, wall, lambda held: self.self_test(held))
         hardware = Hardware(
             class_="amd64-test", arch="amd64", cpu="x", cores=1, memory_bytes=1, agent_version="1", runtime_version="1"
         )
-        return Agent(tools, server, self.kube, hardware, random.Random(1)), server  # type: ignore[arg-type]
+        return Agent(tools, server, self.kube, hardware, random.Random(1))  # type: ignore[arg-type]
 
     def _answer(self, request: httpx2.Request) -> httpx2.Response:
         return self.handler(request)

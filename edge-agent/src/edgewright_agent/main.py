@@ -23,7 +23,7 @@ from edgewright_agent.agent import Agent
 from edgewright_agent.download import Gateway
 from edgewright_agent.kube import Kube
 from edgewright_agent.rollout import Tools
-from edgewright_agent.selftest_parent import tested
+from edgewright_agent.selftest_parent import measured_in_child
 from edgewright_agent.settings import PREFIX, AgentSettings
 from edgewright_agent.store import StateError, Store
 from edgewright_agent.supervisor import Server, listening_socket
@@ -128,7 +128,7 @@ def _wired(
         verify.Node(settings.node, machine.class_),
         lambda: datetime.now(UTC),
         functools.partial(
-            tested, store=store, seconds=settings.self_test_seconds, address_bytes=settings.self_test_bytes
+            measured_in_child, store=store, seconds=settings.self_test_seconds, address_bytes=settings.self_test_bytes
         ),
     )
     kube = Kube(api, _token(settings.api_token_file), settings.node, rng=rng)

@@ -62,7 +62,7 @@ async def self_test(
     return _judged(output)
 
 
-async def tested(held: Held, store: Store, *, seconds: float, address_bytes: int) -> Measured:
+async def measured_in_child(held: Held, store: Store, *, seconds: float, address_bytes: int) -> Measured:
     """Self-test of a variant whose verified files lie in the store.
 
     Raises:

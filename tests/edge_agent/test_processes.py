@@ -1,0 +1,226 @@
+"""The real server and self-test processes under the real supervisor: what dies, hangs or answers NaN is replaced."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import functools
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any
+
+import httpx2
+import numpy as np
+import onnx
+import pytest
+from onnx import TensorProto, helper, numpy_helper
+
+from edgewright_agent import events
+from edgewright_agent.processes import usage
+from edgewright_agent.selftest_parent import measured_in_child
+from edgewright_agent.supervisor import Server, listening_socket
+from edgewright_contract.conditions import Reason
+from edgewright_contract.edgenode import ModelState
+
+NAME = "default/nilm"
+WINDOW = 32
+LIMIT = 5000.0
+"""Watts from which the brittle model answers NaN."""
+
+
+def _brittle() -> bytes:
+    weight = numpy_helper.from_array(np.zeros((WINDOW, 2), np.float32), "w")
+    limit = numpy_helper.from_array(np.array([LIMIT], np.float32), "limit")
+    nodes = [
+        helper.make_node("Flatten", ["watts"], ["flat"], axis=1),
+        helper.make_node("Sub", ["limit", "flat"], ["left"]),
+        helper.make_node("Sqrt", ["left"], ["root"]),
+        helper.make_node("MatMul", ["root", "w"], ["logits"]),
+        helper.make_node("Sigmoid", ["logits"], ["probabilities"]),
+    ]
+    watts = helper.make_tensor_value_info("watts", TensorProto.FLOAT, ["batch", 1, WINDOW])
+    answer = helper.make_tensor_value_info("probabilities", TensorProto.FLOAT, ["batch", 2])
+    graph = helper.make_graph(nodes, "g", [watts], [answer], [weight, limit])
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 20)], ir_version=10)
+    onnx.checker.check_model(model)
+    return bytes(model.SerializeToString())
+
+
+class Node:
+    """An agent of this process with a real server process, followed by its own watchdog."""
+
+    def __init__(self, world: Any, agent: Any, server: Server, url: str) -> None:
+        self.world, self.agent, self.server, self.url = world, agent, server, url
+
+    async def install(self, wish: Any, *, trial: bool) -> None:
+        assert await self.agent.once(self.world.spec(wish))
+        assert self.agent.ledger.record(NAME).state is ModelState.LIVE, self.agent.ledger.record(NAME)
+        if not trial:
+            self.agent.ledger.apply(NAME, events.Ticked(601))
+
+    async def push(self, watts: float, count: int = 6 * WINDOW) -> None:
+        """Readings of the last minutes."""
+        now = int(time.time()) - count
+        readings = [{"t": now + index, "watts": watts} for index in range(count)]
+        async with httpx2.AsyncClient(base_url=self.url, timeout=20) as client:
+            answer = await client.post("/v1/readings", json={"readings": readings})
+        assert answer.status_code == 200, answer.text
+
+    async def serves(self) -> str:
+        """Version that answers."""
+        async with httpx2.AsyncClient(base_url=self.url, timeout=20) as client:
+            return str((await client.get("/v2/models/nilm")).json()["versions"][0])
+
+    async def reverted(self, seconds: float = 30) -> None:
+        deadline = time.monotonic() + seconds
+        while time.monotonic() < deadline:
+            if self.agent.ledger.record(NAME).state is ModelState.REVERTED:
+                return
+            await asyncio.sleep(0.02)
+        pytest.fail(str(self.agent.ledger.record(NAME)))
+
+
+@pytest.fixture
+async def node(world: Any) -> AsyncIterator[Node]:
+    listener = listening_socket("127.0.0.1", 0)
+    control = world.folder / "c.sock"
+    arguments = ("--hold", "--history", str(world.folder / "history"))
+    server = Server(listener, control, start_seconds=60, hang_seconds=10, arguments=arguments)
+    world.settings = {"ping_seconds": 0.4, "trial_hang_seconds": 1.0}
+    agent = world.wired(server, world.folder)
+    test = functools.partial(measured_in_child, store=agent._tools.store, seconds=60, address_bytes=2 * 1024**3)
+    world.self_test = test
+    await agent.start()
+    watch = asyncio.ensure_future(agent.keeper.watch())
+    yield Node(world, agent, server, f"http://127.0.0.1:{listener.getsockname()[1]}")
+    watch.cancel()
+    await asyncio.gather(watch, return_exceptions=True)
+    await server.stop()
+    listener.close()
+
+
+async def test_nan_on_own_readings_reverts_and_the_next_install_replays_them(node: Node) -> None:
+    await node.install(node.world.published.release(1), trial=False)
+    assert node.agent.ledger.record(NAME).reason == Reason.SERVING
+    brittle = node.world.published.release(2, model=_brittle(), answers=[[0.5, 0.5]] * 2)
+    await node.install(brittle, trial=True)
+    assert node.agent.ledger.record(NAME).reason == Reason.NO_HISTORY, "nothing was read yet"
+    pid = node.server.pid
+    await node.push(LIMIT + 1000)
+    await node.reverted()
+    record = node.agent.ledger.record(NAME)
+    assert (record.reason, record.quarantined) == (Reason.INFERENCE_ERRORS, brittle)
+    assert (await node.serves(), node.server.pid) == ("1", pid)
+
+    await node.agent.once(node.world.spec(node.world.published.release(3, model=_brittle(), answers=[[0.5, 0.5]] * 2)))
+    record = node.agent.ledger.record(NAME)
+    assert (record.state, record.reason) == (ModelState.REJECTED, Reason.INFERENCE_ERRORS)
+    assert "own readings" in record.message, "the node's history speaks before the model goes live"
+    await node.install(node.world.published.release(4), trial=True)
+    assert node.agent.ledger.record(NAME).reason == Reason.SERVING
+    figures = (await node.server.pulse(10))["models"][NAME]
+    assert figures["replayed"] == figures["effectiveSamples"] >= 6
+    assert figures["agreement"] == 1.0
+
+
+async def test_a_hang_on_trial_reverts_and_waiting_connections_are_answered(node: Node) -> None:
+    await node.install(node.world.published.release(1), trial=False)
+    await node.install(node.world.published.release(2), trial=True)
+    pid = node.server.pid
+    assert pid
+    os.kill(pid, signal.SIGSTOP)
+    waiting = asyncio.ensure_future(node.serves())  # accepted by nobody until the next server runs
+    await node.reverted()
+    assert node.agent.ledger.record(NAME).reason == Reason.HANG
+    assert await waiting == "1"
+    assert node.server.pid != pid
+
+
+async def test_two_crashes_on_trial_revert(node: Node) -> None:
+    await node.install(node.world.published.release(1), trial=False)
+    await node.install(node.world.published.release(2), trial=True)
+    for _ in range(2):
+        pid = node.server.pid
+        assert pid
+        os.kill(pid, signal.SIGSEGV)
+        assert await node.serves() in ("1", "2")  # the connection waits for the next server
+        assert node.server.pid != pid
+    await node.reverted()
+    assert node.agent.ledger.record(NAME).reason == Reason.CRASH_LOOP
+    assert "-11" in node.agent.ledger.record(NAME).message
+    assert await node.serves() == "1"
+
+
+async def test_a_benchmark_is_measured_in_a_child_and_not_repeated(node: Node) -> None:
+    wish = node.world.published.release(1)
+    await node.install(wish, trial=False)
+    other = node.world.published.release(2)
+    asked = {"manifest": other.manifest, "variants": ["fp32", "unknown"]}
+    for _ in range(2):
+        assert await node.agent.once(node.world.spec(wish, benchmark=asked))
+        (entry,) = node.agent.ledger.record(NAME).benchmark
+    assert 0 < entry.p50_microseconds <= entry.p95_microseconds < 1_000_000
+    assert entry.rss_bytes > 10_000_000
+    assert entry.digest != node.agent.ledger.record(NAME).live.file
+
+
+async def test_the_self_test_child_is_killed_and_its_parent_lives(world: Any, tmp_path: Path) -> None:
+    from edgewright_agent.refusal import Refusal
+    from edgewright_agent.selftest_parent import self_test
+
+    nothing = tmp_path / "nothing"
+    nothing.write_bytes(b"")
+    with pytest.raises(Refusal, match="no answer within") as late:
+        await self_test(nothing, nothing, nothing, "fp32", seconds=0.01, address_bytes=2 * 1024**3)
+    with pytest.raises(Refusal, match="the self-test ended with") as crashed:
+        await self_test(nothing, nothing, nothing, "fp32", seconds=30, address_bytes=2 * 1024**3)
+    assert {late.value.reason, crashed.value.reason} == {Reason.SELF_TEST_CRASHED}
+    with pytest.raises(Refusal, match="the self-test ended with"):
+        await self_test(nothing, nothing, nothing, "fp32", seconds=30, address_bytes=32 * 1024**2)
+
+
+def test_a_server_dies_with_a_supervisor_that_is_killed_alone(tmp_path: Path) -> None:
+    script = f"""
+import asyncio, pathlib
+from edgewright_agent.supervisor import Server, listening_socket
+async def main():
+    listener = listening_socket("127.0.0.1", 0)
+    server = Server(listener, pathlib.Path({str(tmp_path / "c.sock")!r}), start_seconds=60, hang_seconds=10)
+    await server.start()
+    print(server.pid, listener.getsockname()[1], flush=True)
+    await asyncio.sleep(600)
+asyncio.run(main())
+"""
+    parent = subprocess.Popen([sys.executable, "-c", script], stdout=subprocess.PIPE, text=True)
+    assert parent.stdout
+    pid, port = map(int, parent.stdout.readline().split())
+    parent.kill()
+    parent.wait(10)
+    parent.stdout.close()
+    deadline = time.monotonic() + 10
+    while usage(pid) is not None and time.monotonic() < deadline:
+        if (Path("/proc") / str(pid) / "stat").read_text().rpartition(") ")[2].startswith("Z"):
+            break  # dead, and nobody has taken note yet
+        time.sleep(0.02)
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", port))
+    with contextlib.suppress(ProcessLookupError):
+        os.kill(pid, 0)
+        assert (Path("/proc") / str(pid) / "stat").read_text().rpartition(") ")[2].startswith("Z")
+
+
+def test_a_child_whose_parent_ended_before_it_began_does_not_begin() -> None:
+    ended = subprocess.run(
+        [sys.executable, "-m", "edgewright_agent.tied", "1", "edgewright_agent.serving", "--help"],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert ended.returncode == 1
+    assert "the process that started it has ended" in ended.stderr

@@ -74,8 +74,10 @@ class Publisher:
         body = {"release_keys": [allowed], "permit_keys": [permits], **changes}
         return self.add(trust.sign(trust.Trust(sequence=sequence, **body), self.root))
 
-    def permit(self, from_sequence: int, to: Assignment, node: str = "*", not_after: int = 2**40) -> str:
-        stated = {"registered_model": MODEL, "node": node, "from_sequence": from_sequence}
+    def permit(
+        self, from_sequence: int, to: Assignment, node: str = "*", not_after: int = 2**40, model: str = MODEL
+    ) -> str:
+        stated = {"registered_model": model, "node": node, "from_sequence": from_sequence}
         allowed = permit.Permit(**stated, to_manifest=to.manifest, not_after=not_after)
         return permit.sign(allowed, self.permit_key)
 

@@ -70,23 +70,20 @@ def run(recipe: Recipe, source: Source, stages: Stages, report: Report) -> Resul
     Raises:
         SplitError, WindowError, TrainingError, PruningError, QuantizationError: with a sentence.
     """
+    line = opened(recipe, source, stages, report)
+    return line.result(line.compressor().variants(line.base()))
+
+
+def opened(recipe: Recipe, source: Source, stages: Stages, report: Report) -> "Line":
+    """The line with its data read and cut, nothing trained yet.
+
+    Raises:
+        SplitError, WindowError: with a sentence.
+    """
     report("reading the split", 0.0)
-    digest = source.digest()
     split = _split(recipe, source.traces)
     cut = {name: _windows(recipe, split, side) for name, side in _sides(split).items()}
-    line = _Line(recipe, split, cut["train"], cut["validation"], digest, stages, report)
-    base, history = line.base()
-    made = line.compressor().variants(Kept(BASE, base))
-    return Result(
-        recipe,
-        split.classes,
-        line.judged(made, cut["test"], scored=not source.synthetic),
-        cut["validation"],
-        cut["test"],
-        digest,
-        source.synthetic,
-        history,
-    )
+    return Line(recipe, source, split, cut["train"], cut["validation"], cut["test"], source.digest(), stages, report)
 
 
 def test_windows(recipe: Recipe, traces: Sequence[Trace]) -> WindowSet:
@@ -123,20 +120,42 @@ def _windows(recipe: Recipe, split: Split, side: Sequence[Trace]) -> WindowSet:
 
 
 @dataclass(frozen=True, slots=True)
-class _Line:
+class Line:
+    """One recipe on one source: trains the base and judges what the compressor makes of it."""
+
     recipe: Recipe
+    source: Source
     split: Split
     train_windows: WindowSet
     validation: WindowSet
+    test: WindowSet
     data_digest: str
     stages: Stages
     report: Report
 
-    def decided_by(self, **more: Any) -> dict[str, Any]:
+    def result(self, made: Sequence[Made]) -> Result:
+        """Measured on the test side and judged; the first of `made` is the whole FP32 network."""
+        source = self.source
+        return Result(
+            self.recipe,
+            self.split.classes,
+            self._judged(made),
+            self.validation,
+            self.test,
+            self.data_digest,
+            source.synthetic,
+            self._base()[1],
+        )
+
+    def _decided_by(self, **more: Any) -> dict[str, Any]:
         parts = self.recipe.model_dump(mode="json", include={"seed", "data", "split", "window", "network", "training"})
         return {"recipe": parts, "data": self.data_digest, **more}
 
-    def base(self) -> tuple[Classifier, tuple[train.Point, ...]]:
+    def base(self) -> Kept:
+        """The whole network, trained or taken from its stage."""
+        return Kept(BASE, self._base()[0])
+
+    def _base(self) -> tuple[Classifier, tuple[train.Point, ...]]:
         recipe = self.recipe
         fresh = networks.build(recipe.network, recipe.window.seconds, len(self.split.classes), seed=recipe.seed)
 
@@ -147,26 +166,27 @@ class _Line:
             torch.save({"weights": trained.network.state_dict(), "history": curve}, buffer)
             return buffer.getvalue()
 
-        stored = torch.load(io.BytesIO(self.stages.keep("base", self.decided_by(), make)), weights_only=True)
+        stored = torch.load(io.BytesIO(self.stages.keep("base", self._decided_by(), make)), weights_only=True)
         fresh.load_state_dict(stored["weights"])
         history = tuple(train.Point(int(step), *rest) for step, *rest in stored["history"].tolist())
         return fresh.eval(), history
 
     def compressor(self) -> Compressor:
+        """What makes the variants of the base."""
         return Compressor(
             self.recipe,
             self.split,
             self.train_windows,
             self.validation,
-            self.decided_by(),
+            self._decided_by(),
             self.stages,
             self.report,
         )
 
-    def judged(self, made: Sequence[Made], test: WindowSet, *, scored: bool) -> tuple[Built, ...]:
-        measured = self.measured({each.name: each.onnx for each in made}, test)
+    def _judged(self, made: Sequence[Made]) -> tuple[Built, ...]:
+        measured = self._measured({each.name: each.onnx for each in made}, self.test)
         candidates = [audit.Candidate(each.name, each.parent, each.facts, measured[each.name]) for each in made]
-        verdicts = audit.judge(candidates, made[0].name, self.recipe.audit, scored=scored)
+        verdicts = audit.judge(candidates, made[0].name, self.recipe.audit, scored=not self.source.synthetic)
         return tuple(
             Built(
                 each.name,
@@ -181,7 +201,7 @@ class _Line:
             for each in made
         )
 
-    def measured(self, files: dict[str, bytes], test: WindowSet) -> dict[str, evaluate.Measured]:
+    def _measured(self, files: dict[str, bytes], test: WindowSet) -> dict[str, evaluate.Measured]:
         """Taken once for the same files on the same machine: the table and the release tell one figure, not two."""
 
         def make() -> bytes:
@@ -194,7 +214,7 @@ class _Line:
             return json.dumps(found).encode()
 
         digests = {name: hashlib.sha256(onnx).hexdigest() for name, onnx in files.items()}
-        kept = self.stages.keep("measured", self.decided_by(files=digests, machine=machine.described()), make)
+        kept = self.stages.keep("measured", self._decided_by(files=digests, machine=machine.described()), make)
         return {name: evaluate.remembered(found) for name, found in json.loads(kept).items()}
 
     def _steps(self, what: str) -> Callable[[int, int, float], None]:

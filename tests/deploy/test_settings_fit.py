@@ -11,8 +11,10 @@ from typing import Any
 
 import pytest
 import yaml
+from pydantic import BaseModel
 from pydantic_settings import BaseSettings
 
+from edgewright_agent.serving.settings import ServingSettings
 from edgewright_agent.settings import AgentSettings
 from edgewright_contract import names
 from edgewright_operator.gateway.settings import Settings as GatewaySettings
@@ -30,6 +32,8 @@ class Process:
     settings: type[BaseSettings]
     written: frozenset[str] = field(default_factory=frozenset)
     """Settings that hold a path which the process itself creates."""
+    inherited: type[BaseModel] | None = None
+    """Settings of a child process that inherits the variables."""
 
     @property
     def pod(self) -> dict[str, Any]:
@@ -64,14 +68,15 @@ def _config_map(name: str) -> dict[str, str]:
 PROCESSES = [
     Process("operator", OperatorSettings),
     Process("gateway", GatewaySettings, frozenset({"cache"})),
-    Process("agent", AgentSettings, frozenset({"state_dir"})),
+    Process("agent", AgentSettings, frozenset({"state_dir"}), ServingSettings),
 ]
 each = pytest.mark.parametrize("process", PROCESSES, ids=lambda process: process.name)
 
 
 def _built(process: Process, environment: dict[str, str], monkeypatch: pytest.MonkeyPatch) -> BaseSettings:
     """The settings from exactly this environment; a variable that the process does not know is an error."""
-    known = {process.prefix + name.upper() for name in process.settings.model_fields}
+    fields = {*process.settings.model_fields, *(process.inherited.model_fields if process.inherited else ())}
+    known = {process.prefix + name.upper() for name in fields}
     unknown = set(environment) - known
     if unknown:
         raise KeyError(f"{process.name} knows no {', '.join(sorted(unknown))}")

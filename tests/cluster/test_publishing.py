@@ -5,6 +5,7 @@ from __future__ import annotations
 import secrets
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -14,7 +15,7 @@ from mlflow.exceptions import MlflowException
 from edgewright_contract import names
 from edgewright_contract.digests import digest_of
 from edgewright_local.mlflow_server import MlflowServer
-from edgewright_pipelines import publish, registry, release_folder, resolve, signing_keys
+from edgewright_pipelines import publish, registry, release_folder, resolve, signing_keys, tracking
 from edgewright_pipelines.release import UnsignedRelease
 from edgewright_pipelines.signing_keys import Role, SigningKeys
 
@@ -239,3 +240,17 @@ def test_a_registry_that_is_away_is_a_sentence(
         registry.entries(away)
     with pytest.raises(publish.PublishError, match="was not published"):
         publish.to_mlflow(unsigned, keys.private(Role.RELEASE), away, alias=None, now=NOW)
+
+
+def test_a_run_whose_logging_fails_does_not_stay_running(client: MlflowClient, monkeypatch: pytest.MonkeyPatch) -> None:
+    def broken(*_: Any) -> None:
+        raise OSError("no space left")
+
+    monkeypatch.setattr(tracking, "_log", broken)
+    result: Any = SimpleNamespace(recipe=SimpleNamespace(name=secrets.token_hex(8)))
+    with pytest.raises(OSError, match="no space left"):
+        tracking.log(client, result)
+    experiment = client.get_experiment_by_name(publish.EXPERIMENT)
+    assert experiment is not None
+    found = client.search_runs([experiment.experiment_id], f"attributes.run_name = '{result.recipe.name}'")
+    assert [run.info.status for run in found] == ["FAILED"]

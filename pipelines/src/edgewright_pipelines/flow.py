@@ -4,29 +4,18 @@
 """
 
 import hashlib
-import io
 import json
-from collections.abc import Callable, Sequence
-from dataclasses import asdict, astuple, dataclass
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
 from typing import Any
 
-import torch
-
-from edgewright_pipelines import (
-    audit,
-    evaluate,
-    latency,
-    machine,
-    networks,
-    splits,
-    train,
-    windows,
-)
+from edgewright_pipelines import audit, evaluate, latency, machine, sides, train
+from edgewright_pipelines import base as bases
 from edgewright_pipelines.compress import BASE, Compressor, Kept, Made, Report
 from edgewright_pipelines.data.source import Source
-from edgewright_pipelines.data.traces import Trace, of_subsets
+from edgewright_pipelines.data.traces import Trace
 from edgewright_pipelines.networks import Classifier
-from edgewright_pipelines.recipe import Precision, Pruning, Recipe, SplitBy
+from edgewright_pipelines.recipe import Precision, Pruning, Recipe
 from edgewright_pipelines.splits import Split
 from edgewright_pipelines.stages import Stages
 from edgewright_pipelines.windows import WindowSet
@@ -81,42 +70,19 @@ def opened(recipe: Recipe, source: Source, stages: Stages, report: Report) -> "L
         SplitError, WindowError: with a sentence.
     """
     report("reading the split", 0.0)
-    split = _split(recipe, source.traces)
-    cut = {name: _windows(recipe, split, side) for name, side in _sides(split).items()}
-    return Line(recipe, source, split, cut["train"], cut["validation"], cut["test"], source.digest(), stages, report)
+    cut = sides.of(recipe, source.traces)
+    return Line(recipe, source, cut.split, cut.train, cut.validation, cut.test, source.digest(), stages, report)
 
 
 def test_windows(recipe: Recipe, traces: Sequence[Trace]) -> WindowSet:
     """The held-out windows of the recipe's split: what no training has seen."""
-    split = _split(recipe, traces)
-    return _windows(recipe, split, split.test)
+    split = sides.split_of(recipe, traces)
+    return sides.cut(recipe, split, split.test)
 
 
 def test_traces(recipe: Recipe, traces: Sequence[Trace]) -> Sequence[Trace]:
     """The whole days that those windows are cut from."""
-    return _split(recipe, traces).test
-
-
-def _split(recipe: Recipe, traces: Sequence[Trace]) -> Split:
-    chosen = of_subsets(traces, recipe.data.subsets)
-    window, hop = recipe.window.seconds, recipe.window.seconds
-    if recipe.split.by is SplitBy.DEVICE:
-        by = recipe.split
-        return splits.by_device(
-            chosen, min_devices=by.min_devices, folds=by.folds, fold=by.fold, seed=recipe.seed, window=window, hop=hop
-        )
-    return splits.by_day(
-        chosen, min_days=recipe.data.min_days, seed=recipe.seed, top=recipe.data.top_classes, window=window, hop=hop
-    )
-
-
-def _sides(split: Split) -> dict[str, Sequence[Trace]]:
-    return {"train": split.train, "validation": split.validation, "test": split.test}
-
-
-def _windows(recipe: Recipe, split: Split, side: Sequence[Trace]) -> WindowSet:
-    # scored on windows that do not overlap, so that each second counts once
-    return windows.cut(side, split.classes, window=recipe.window.seconds, hop=recipe.window.seconds)
+    return sides.split_of(recipe, traces).test
 
 
 @dataclass(frozen=True, slots=True)
@@ -156,20 +122,7 @@ class Line:
         return Kept(BASE, self._base()[0])
 
     def _base(self) -> tuple[Classifier, tuple[train.Point, ...]]:
-        recipe = self.recipe
-        fresh = networks.build(recipe.network, recipe.window.seconds, len(self.split.classes), seed=recipe.seed)
-
-        def make() -> bytes:
-            trained = train.fit(fresh, self.split, recipe, seed=recipe.seed, report=self._steps("training the base"))
-            buffer = io.BytesIO()
-            curve = torch.tensor([astuple(point) for point in trained.history], dtype=torch.float64)
-            torch.save({"weights": trained.network.state_dict(), "history": curve}, buffer)
-            return buffer.getvalue()
-
-        stored = torch.load(io.BytesIO(self.stages.keep("base", self._decided_by(), make)), weights_only=True)
-        fresh.load_state_dict(stored["weights"])
-        history = tuple(train.Point(int(step), *rest) for step, *rest in stored["history"].tolist())
-        return fresh.eval(), history
+        return bases.trained(self.recipe, self.split, self._decided_by(), self.stages, self.report)
 
     def compressor(self) -> Compressor:
         """What makes the variants of the base."""
@@ -216,6 +169,3 @@ class Line:
         digests = {name: hashlib.sha256(onnx).hexdigest() for name, onnx in files.items()}
         kept = self.stages.keep("measured", self._decided_by(files=digests, machine=machine.described()), make)
         return {name: evaluate.remembered(found) for name, found in json.loads(kept).items()}
-
-    def _steps(self, what: str) -> Callable[[int, int, float], None]:
-        return lambda step, steps, loss: self.report(f"{what} (loss {loss:.2f})", step / steps)

@@ -24,6 +24,7 @@ from edgewright_pipelines.recipe_sections import (
     Section,
     Split,
     SplitBy,
+    Sweep,
     Training,
     Way,
     Window,
@@ -46,6 +47,7 @@ __all__ = [
     "Split",
     "SplitBy",
     "Subset",
+    "Sweep",
     "Training",
     "Way",
     "Window",
@@ -70,6 +72,7 @@ class Recipe(Section):
     training: Training = Field(default_factory=Training, description="a table [training]")
     compression: Compression = Field(default_factory=Compression, description="a table [compression]")
     audit: Audit = Field(default_factory=Audit, description="a table [audit]")
+    sweep: Sweep = Field(default_factory=Sweep, description="a table [sweep]")
     release: Release = Field(default_factory=Release, description="a table [release]")
 
     @model_validator(mode="after")
@@ -109,16 +112,16 @@ def load(path: Path, quick: bool = False) -> Recipe:
     Both forms are checked either way, so a broken `[quick]` table shows at the first run.
     Raises RecipeError, whose text is one sentence for each mistake.
     """
-    table = _read(path)
+    table = read(path)
     overrides = table.pop("quick", {})
     if not isinstance(overrides, dict):
         raise RecipeError(f"{path}: quick is {overrides!r}; it must be a table [quick] of overrides.")
     full = _validate(path, table, where="")
-    short = _validate(path, _overlay(table, overrides), where="quick.") if overrides else full
+    short = _validate(path, overlaid(table, overrides), where="quick.") if overrides else full
     return short if quick else full
 
 
-def _read(path: Path) -> dict[str, Any]:
+def read(path: Path) -> dict[str, Any]:
     try:
         return tomllib.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
@@ -133,11 +136,11 @@ def _read(path: Path) -> dict[str, Any]:
         raise RecipeError(f"{path} cannot be read: {error.strerror or error}.") from None
 
 
-def _overlay(base: Mapping[str, Any], overrides: Mapping[str, Any]) -> dict[str, Any]:
+def overlaid(base: Mapping[str, Any], overrides: Mapping[str, Any]) -> dict[str, Any]:
     merged = dict(base)
     for key, value in overrides.items():
         below = merged.get(key)
-        merged[key] = _overlay(below, value) if isinstance(below, dict) and isinstance(value, dict) else value
+        merged[key] = overlaid(below, value) if isinstance(below, dict) and isinstance(value, dict) else value
     return merged
 
 

@@ -212,6 +212,25 @@ class Audit(Section):
     )
 
 
+class Sweep(Section):
+    """What `edgewright sweep` searches instead of a grid."""
+
+    trials: int = Field(40, ge=1, le=100_000, description="finished trials: a whole number, 1 or more")
+    lowest_ratio: float = Field(0.1, gt=0, lt=1, description="least part of the channels to remove: 0 to 1, exclusive")
+    highest_ratio: float = Field(0.85, gt=0, lt=1, description="largest part of the channels to remove, 0 to 1")
+    importances: tuple[Importance, ...] = Field(
+        (Importance.L1, Importance.L2, Importance.TAYLOR), min_length=1, description="a list of importances"
+    )
+    scopes: tuple[Scope, ...] = Field(tuple(Scope), min_length=1, description='a list of "global" and "local"')
+    ways: tuple[Way, ...] = Field(tuple(Way), min_length=1, description='a list of "ptq" and "qat"')
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        if self.lowest_ratio > self.highest_ratio:
+            raise ValueError(f"lowest_ratio = {self.lowest_ratio} is above highest_ratio = {self.highest_ratio}")
+        return self
+
+
 class Release(Section):
     """What a release carries so that a node can test it by itself."""
 

@@ -41,6 +41,7 @@ class Scraped:
     model: str
     node: str
     plane: ControlPlane
+    folder: Path
 
 
 def _tiny() -> bytes:
@@ -109,7 +110,7 @@ def scraped(
             folder / "prometheus", every_binary, targets, rule_files=[rules], scrape_seconds=0.5
         )
         ending.callback(prometheus.stop)
-        yield Scraped(prometheus, f"default/{model}", node, control_plane)
+        yield Scraped(prometheus, f"default/{model}", node, control_plane, folder)
 
 
 def _push(url: str, now: float) -> None:

@@ -1,10 +1,16 @@
 """Between download and self-test: reads the wire format of an ONNX file and refuses what our exporter never writes.
 
-No engine is loaded here. Refused: data outside the file, foreign operators, functions, control flow, training graphs.
+No engine is loaded here. Refused: data outside the file, foreign or unknown operators, functions, control flow,
+training graphs, sizes that the file does not hold, weights that are no numbers, and inputs that no window fits.
 """
 
-from collections.abc import Iterator
+import array
+import math
+import sys
 from typing import Final
+
+from edgewright_agent import protobuf_wire as wire
+from edgewright_agent.protobuf_wire import Value, WireError
 
 STANDARD_DOMAINS: Final = frozenset({"", "ai.onnx"})
 QUANTIZATION_DOMAIN: Final = "com.microsoft"
@@ -13,144 +19,198 @@ QUANTIZATION_OPERATORS: Final = frozenset(
     | {"QLinearAveragePool", "QLinearGlobalAveragePool", "QGemm", "QuantizeLinear", "DequantizeLinear"}
 )
 CONTROL_FLOW: Final = frozenset({"If", "Loop", "Scan", "SequenceMap"})
+_NETWORKS: Final = (
+    "Abs Add And ArgMax AveragePool BatchNormalization Cast CastLike Ceil Clip Concat Constant ConstantOfShape "
+    "Conv ConvInteger ConvTranspose CumSum DepthToSpace DequantizeLinear Div Dropout DynamicQuantizeLinear Einsum "
+    "Elu Equal Erf Exp Expand Flatten Floor GRU Gather GatherElements Gelu Gemm GlobalAveragePool GlobalMaxPool "
+    "Greater GreaterOrEqual GroupNormalization HardSigmoid HardSwish Identity InstanceNormalization LSTM "
+    "LayerNormalization LeakyRelu Less LessOrEqual Log LogSoftmax LpNormalization MatMul MatMulInteger Max "
+    "MaxPool Mean Min Mish Mod Mul Neg Not Or PRelu Pad Pow QLinearConv QLinearMatMul QuantizeLinear Reciprocal "
+    "ReduceL1 ReduceL2 ReduceLogSumExp ReduceMax ReduceMean ReduceMin ReduceProd ReduceSum ReduceSumSquare Relu "
+    "Reshape Resize Round Selu Shape Sigmoid Sign Slice Softmax Softplus Softsign SpaceToDepth Split Sqrt Squeeze "
+    "Sub Sum Tanh Tile TopK Transpose Unsqueeze Where Xor"
+)
+OPERATORS: Final = frozenset(_NETWORKS.split())
+"""What networks on windows are made of. None reads files, keeps state, draws lots or holds a graph of its own."""
 MAX_NODES: Final = 10_000
+MAX_TENSORS: Final = 20_000
+MAX_OPSET: Final = 26
+_SPARSE: Final = "a sparse weight can be far larger than its file; only dense ones are served"
 
 # Field numbers of onnx.proto3
 _MODEL_GRAPH, _MODEL_OPSET, _MODEL_TRAINING, _MODEL_FUNCTIONS = 7, 8, 20, 25
-_GRAPH_NODE, _GRAPH_INITIALIZER, _GRAPH_SPARSE = 1, 5, 15
+_GRAPH_NODE, _GRAPH_INITIALIZER, _GRAPH_INPUT, _GRAPH_OUTPUT, _GRAPH_SPARSE = 1, 5, 11, 12, 15
 _NODE_TYPE, _NODE_ATTRIBUTE, _NODE_DOMAIN = 4, 5, 7
 _ATTRIBUTE_TENSOR, _ATTRIBUTE_GRAPH, _ATTRIBUTE_TENSORS, _ATTRIBUTE_GRAPHS = 5, 6, 10, 11
 _ATTRIBUTE_SPARSE, _ATTRIBUTE_SPARSES = 22, 23
-_TENSOR_EXTERNAL, _TENSOR_LOCATION = 13, 14
-_SPARSE_VALUES, _SPARSE_INDICES = 1, 2
-_OPSET_DOMAIN = 1
-_VARINT, _I64, _BYTES, _I32 = 0, 1, 2, 5
+_TENSOR_DIMS, _TENSOR_TYPE, _TENSOR_FLOATS, _TENSOR_RAW = 1, 2, 4, 9
+_TENSOR_NAME, _TENSOR_EXTERNAL, _TENSOR_LOCATION = 8, 13, 14
+_OPSET_DOMAIN, _OPSET_VERSION = 1, 2
+_VALUE_NAME, _VALUE_TYPE, _TYPE_TENSOR, _TENSOR_TYPE_ELEMENT, _TENSOR_TYPE_SHAPE = 1, 2, 1, 1, 2
+_SHAPE_DIM, _DIM_VALUE = 1, 1
+_FLOAT: Final = 1
+_ITEM_BYTES: Final = {
+    1: 4,
+    2: 1,
+    3: 1,
+    4: 2,
+    5: 2,
+    6: 4,
+    7: 8,
+    9: 1,
+    10: 2,
+    11: 8,
+    12: 4,
+    13: 8,
+    16: 2,
+    21: 0.5,
+    22: 0.5,
+}
+"""TensorProto data type → bytes of an element in raw_data; strings and complex numbers have no business in a weight."""
 
 
 class UnsafeModelError(ValueError):
     """The file holds something that a compressed variant has no business to hold."""
 
 
-def check(model: bytes) -> None:
-    """Refuse a model that is malformed or holds more than plain standard operators.
+def check(model: bytes, window_seconds: int | None = None) -> None:
+    """Refuse a model that is malformed, holds more than plain operators, or does not take windows (of this length).
 
     Raises:
         UnsafeModelError: with a sentence.
     """
-    graphs = 0
-    for field, value in _fields(memoryview(model)):
+    try:
+        _check_model(memoryview(model), window_seconds)
+    except WireError as error:
+        raise UnsafeModelError(f"not an ONNX model: {error}") from None
+
+
+def _check_model(model: memoryview, window_seconds: int | None) -> None:
+    graphs = []
+    for field, value in wire.fields(model):
         if field == _MODEL_GRAPH:
-            graphs += 1
-            _check_graph(_message(value))
+            graphs.append(wire.message(value))
         elif field == _MODEL_OPSET:
-            _check_domain(_text(dict(_fields(_message(value))).get(_OPSET_DOMAIN, b"")))
+            _check_opset(dict(wire.fields(wire.message(value))))
         elif field in (_MODEL_TRAINING, _MODEL_FUNCTIONS):
             raise UnsafeModelError("the model holds functions or a training graph; only a plain graph is served")
-    if graphs != 1:
-        raise UnsafeModelError(f"not an ONNX model: {graphs} graphs instead of one")
+    if len(graphs) != 1:
+        raise UnsafeModelError(f"not an ONNX model: {len(graphs)} graphs instead of one")
+    _check_graph(graphs[0], window_seconds)
 
 
-def _check_graph(graph: memoryview) -> None:
-    nodes = 0
-    for field, value in _fields(graph):
+def _check_opset(opset: dict[int, Value]) -> None:
+    domain, version = wire.text(opset.get(_OPSET_DOMAIN, b"")), opset.get(_OPSET_VERSION, 0)
+    _check_domain(domain)
+    if not isinstance(version, int) or not 1 <= version <= MAX_OPSET:
+        raise UnsafeModelError(f"opset {version} of domain {domain!r} is not served")
+
+
+def _check_graph(graph: memoryview, window_seconds: int | None) -> None:
+    nodes, tensors, inputs, outputs = 0, set[str](), list[memoryview](), 0
+    for field, value in wire.fields(graph):
         if field == _GRAPH_NODE:
             nodes += 1
-            _check_node(_message(value))
+            _check_node(wire.message(value))
         elif field == _GRAPH_INITIALIZER:
-            _check_tensor(_message(value))
+            tensors.add(_check_tensor(wire.message(value)))
         elif field == _GRAPH_SPARSE:
-            _check_sparse(_message(value))
-    if not 1 <= nodes <= MAX_NODES:
-        raise UnsafeModelError(f"the graph has {nodes} nodes; 1 to {MAX_NODES} are served")
+            raise UnsafeModelError(_SPARSE)
+        elif field == _GRAPH_INPUT:
+            inputs.append(wire.message(value))
+        elif field == _GRAPH_OUTPUT:
+            outputs += 1
+        if nodes > MAX_NODES or len(tensors) > MAX_TENSORS:
+            raise UnsafeModelError(f"more than {MAX_NODES} nodes or {MAX_TENSORS} weights")
+    if not nodes or not outputs:
+        raise UnsafeModelError(f"the graph has {nodes} nodes and {outputs} outputs; it needs some of both")
+    _check_inputs(inputs, tensors, window_seconds)
+
+
+def _check_inputs(inputs: list[memoryview], tensors: set[str], window_seconds: int | None) -> None:
+    named = [dict(wire.fields(value)) for value in inputs]
+    fed = [value for value in named if wire.text(value.get(_VALUE_NAME, b"")) not in tensors]
+    if len(fed) != 1:
+        raise UnsafeModelError(f"the graph has {len(fed)} inputs; a window is all that it gets")
+    _check_input(wire.message(fed[0].get(_VALUE_TYPE, memoryview(b""))), window_seconds)
+
+
+def _check_input(kind: memoryview, window_seconds: int | None) -> None:
+    tensor = wire.message(dict(wire.fields(kind)).get(_TYPE_TENSOR, memoryview(b"")))
+    stated = dict(wire.fields(tensor))
+    if stated.get(_TENSOR_TYPE_ELEMENT) != _FLOAT:
+        raise UnsafeModelError("the input must be a tensor of float32 watts")
+    shape = wire.message(stated.get(_TENSOR_TYPE_SHAPE, memoryview(b"")))
+    sides = [dict(wire.fields(wire.message(side))).get(_DIM_VALUE) for field, side in wire.fields(shape) if field == 1]
+    if len(sides) not in (2, 3) or (window_seconds is not None and sides[-1] not in (None, window_seconds)):
+        raise UnsafeModelError(f"the input has shape {sides}; the release says [batch, 1, {window_seconds}]")
 
 
 def _check_node(node: memoryview) -> None:
     operator = domain = ""
-    for field, value in _fields(node):
+    for field, value in wire.fields(node):
         if field == _NODE_TYPE:
-            operator = _text(value)
+            operator = wire.text(value)
         elif field == _NODE_DOMAIN:
-            domain = _text(value)
+            domain = wire.text(value)
         elif field == _NODE_ATTRIBUTE:
-            _check_attribute(_message(value))
+            _check_attribute(wire.message(value))
     _check_domain(domain)
-    if domain == QUANTIZATION_DOMAIN and operator not in QUANTIZATION_OPERATORS:
-        raise UnsafeModelError(f"operator {domain}.{operator} is not among the quantization operators that are served")
     if operator in CONTROL_FLOW:
         raise UnsafeModelError(f"operator {operator} is control flow, which no variant needs")
+    allowed = QUANTIZATION_OPERATORS if domain == QUANTIZATION_DOMAIN else OPERATORS
+    if operator not in allowed:
+        raise UnsafeModelError(
+            f"operator {domain + '.' if domain else ''}{operator} is not among those that are served"
+        )
 
 
 def _check_attribute(attribute: memoryview) -> None:
-    for field, value in _fields(attribute):
+    for field, value in wire.fields(attribute):
         if field in (_ATTRIBUTE_GRAPH, _ATTRIBUTE_GRAPHS):
             raise UnsafeModelError("an operator holds a graph of its own, which is control flow")
         if field in (_ATTRIBUTE_TENSOR, _ATTRIBUTE_TENSORS):
-            _check_tensor(_message(value))
+            _check_tensor(wire.message(value))
         elif field in (_ATTRIBUTE_SPARSE, _ATTRIBUTE_SPARSES):
-            _check_sparse(_message(value))
+            raise UnsafeModelError(_SPARSE)
 
 
-def _check_sparse(tensor: memoryview) -> None:
-    for field, value in _fields(tensor):
-        if field in (_SPARSE_VALUES, _SPARSE_INDICES):
-            _check_tensor(_message(value))
-
-
-def _check_tensor(tensor: memoryview) -> None:
-    for field, value in _fields(tensor):
+def _check_tensor(tensor: memoryview) -> str:
+    """The tensor's name, if the file holds all of it and all of it are numbers."""
+    sides, kind, raw, name = list[int](), 0, None, ""
+    for field, value in wire.fields(tensor):
         if field == _TENSOR_EXTERNAL or (field == _TENSOR_LOCATION and value != 0):
             raise UnsafeModelError("a tensor lies outside the file (external data), so no signature covers it")
+        if field == _TENSOR_DIMS:
+            sides += wire.numbers(value)
+        elif field == _TENSOR_TYPE and isinstance(value, int):
+            kind = value
+        elif field == _TENSOR_NAME:
+            name = wire.text(value)
+        elif field == _TENSOR_RAW:
+            raw = wire.message(value)
+        elif field == _TENSOR_FLOATS:
+            _check_finite(value if isinstance(value, memoryview) else memoryview(b""))
+    item = _ITEM_BYTES.get(kind)
+    if item is None:
+        raise UnsafeModelError(f"weight {name!r} has data type {kind}, which no variant needs")
+    count = math.prod(sides)
+    if count * item > len(tensor) * 8 or (raw is not None and len(raw) != math.ceil(count * item)):
+        raise UnsafeModelError(f"weight {name!r} says that it has shape {sides}, which the file does not hold")
+    if kind == _FLOAT and raw is not None:
+        _check_finite(raw)
+    return name
+
+
+def _check_finite(raw: memoryview) -> None:
+    values = array.array("f")
+    values.frombytes(raw[: len(raw) - len(raw) % 4])
+    if sys.byteorder == "big":
+        values.byteswap()
+    if not math.isfinite(sum(values)):  # float32 cannot add up to infinity in the double that sums it
+        raise UnsafeModelError("a weight is NaN or infinite, so no answer can be right")
 
 
 def _check_domain(domain: str) -> None:
     if domain not in STANDARD_DOMAINS and domain != QUANTIZATION_DOMAIN:
         raise UnsafeModelError(f"operator domain {domain!r} is not served")
-
-
-def _fields(data: memoryview) -> Iterator[tuple[int, int | memoryview]]:
-    """Field number and value of each field of one protobuf message."""
-    at, end = 0, len(data)
-    while at < end:
-        key, at = _varint(data, at)
-        field, kind = key >> 3, key & 7
-        if kind == _VARINT:
-            number, at = _varint(data, at)
-            yield field, number
-        elif kind in (_BYTES, _I64, _I32):
-            size = {_I64: 8, _I32: 4}.get(kind)
-            if size is None:
-                size, at = _varint(data, at)
-            if at + size > end:
-                raise UnsafeModelError("not an ONNX model: a field is longer than its message")
-            yield field, data[at : at + size]
-            at += size
-        else:
-            raise UnsafeModelError(f"not an ONNX model: wire type {kind}")
-
-
-def _varint(data: memoryview, at: int) -> tuple[int, int]:
-    result = 0
-    for shift in range(0, 70, 7):
-        if at >= len(data):
-            break
-        byte = data[at]
-        at += 1
-        result |= (byte & 0x7F) << shift
-        if byte < 0x80:
-            return result, at
-    raise UnsafeModelError("not an ONNX model: a number does not end")
-
-
-def _message(value: int | memoryview) -> memoryview:
-    if isinstance(value, int):
-        raise UnsafeModelError("not an ONNX model: a number where a message belongs")
-    return value
-
-
-def _text(value: int | memoryview | bytes) -> str:
-    if isinstance(value, int):
-        raise UnsafeModelError("not an ONNX model: a number where a name belongs")
-    try:
-        return bytes(value).decode("utf-8")
-    except UnicodeDecodeError:
-        raise UnsafeModelError("not an ONNX model: a name is not UTF-8") from None

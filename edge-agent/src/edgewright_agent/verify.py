@@ -119,7 +119,7 @@ def check_model_file(data: bytes, parsed: release.Release, variant: str) -> None
     if len(data) != chosen.bytes:
         raise Refusal(Reason.BAD_DIGEST, f"{chosen.file}: {len(data)} bytes, the release says {chosen.bytes}")
     try:
-        onnx_guard.check(data)
+        onnx_guard.check(data, parsed.window.seconds)
     except onnx_guard.UnsafeModelError as error:
         raise Refusal(Reason.UNSAFE_MODEL, f"{chosen.file}: {error}") from None
 

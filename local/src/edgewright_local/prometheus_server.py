@@ -153,5 +153,6 @@ def _job(target: ScrapeTarget) -> dict[str, Any]:
         "job_name": target.job,
         "metrics_path": target.path,
         "scheme": target.scheme,
+        "tls_config": {"insecure_skip_verify": True},  # by address, which no certificate names; unused without TLS
         "static_configs": [static],
     }

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import secrets
+import sysconfig
 import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
@@ -10,19 +12,21 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlsplit
 
 import httpx2
 import numpy as np
 import pytest
+import yaml
 from onnx import TensorProto, helper, numpy_helper
 
 from edgewright_contract import names
 from edgewright_contract import release as contract
-from edgewright_local import platform
 from edgewright_local.binaries import Binary
 from edgewright_local.control_plane import ControlPlane
+from edgewright_local.credentials import Credentials, prepare
 from edgewright_local.mlflow_server import MlflowServer
+from edgewright_local.ports import free_ports
+from edgewright_local.processes import ManagedProcess, ProcessSpec
 from edgewright_local.prometheus_server import PrometheusServer, ScrapeTarget
 from edgewright_local.traffic import Traffic
 from edgewright_pipelines import publish, registry, release, signing_keys
@@ -42,6 +46,7 @@ class Scraped:
     node: str
     plane: ControlPlane
     folder: Path
+    gateway_url: str
 
 
 def _tiny() -> bytes:
@@ -70,6 +75,65 @@ def _unsigned(name: str) -> release.UnsignedRelease:
     return release.build(origin, window, LABELS, [variant], golden, reference, tolerance=0.01)
 
 
+@dataclass(frozen=True)
+class Part:
+    """A process as its manifest starts it: command, variables and files, all paths below a folder of the test."""
+
+    name: str
+    root: Path
+
+    def _documents(self, file: str) -> list[dict[str, Any]]:
+        return list(yaml.safe_load_all((_ROOT / "deploy" / "k8s" / "base" / file).read_text()))
+
+    @property
+    def container(self) -> dict[str, Any]:
+        """The manifest's own."""
+        workload = next(found for found in self._documents(f"{self.name}.yaml") if found["kind"] != "Service")
+        return dict(workload["spec"]["template"]["spec"]["containers"][0])
+
+    def variable(self, short: str) -> str:
+        """Full name of a setting."""
+        return f"EDGEWRIGHT_{self.name.upper()}_{short}"
+
+    def environment(self) -> dict[str, str]:
+        """What the ConfigMap and the manifest give."""
+        (source,) = self.container["envFrom"]
+        maps = {found["metadata"]["name"]: found["data"] for found in self._documents("config.yaml")}
+        given = dict(maps[source["configMapRef"]["name"]])
+        given |= {entry["name"]: entry["value"] for entry in self.container["env"] if "value" in entry}
+        return {name: self.path(value) if value.startswith("/") else value for name, value in given.items()}
+
+    def path(self, inside: str) -> str:
+        """Where a path of the container lies here."""
+        return str(self.root / self.name / inside.lstrip("/"))
+
+    def put(self, inside: str, content: bytes | str) -> None:
+        """A file that a volume would show."""
+        file = Path(self.path(inside))
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_bytes(content.encode() if isinstance(content, str) else content)
+
+    def start(self, port: int, **changes: str) -> ManagedProcess:
+        """Start with what differs here (addresses, ports) and wait until the manifest's own probe is answered."""
+        program, *arguments = self.container["command"]
+        kind = "METRICS_" if self.name == "operator" else ""
+        here = {f"{kind}HOST": "127.0.0.1", f"{kind}PORT": str(port), **changes}
+        environment = {**os.environ, **self.environment(), **{self.variable(key): value for key, value in here.items()}}
+        command = (str(Path(sysconfig.get_path("scripts")) / program), *arguments)
+        process = ManagedProcess.start(ProcessSpec(self.name, command, self.root, environment=environment))
+        probe = self.container["readinessProbe"]["httpGet"]
+        url = f"{probe.get('scheme', 'HTTP').lower()}://127.0.0.1:{port}{probe['path']}"
+        process.wait_until_ready(lambda: _answers(url), 60)
+        return process
+
+
+def _answers(url: str) -> bool:
+    try:
+        return httpx2.get(url, timeout=2, verify=False, trust_env=False).is_success  # as the kubelet asks
+    except httpx2.HTTPError:
+        return False
+
+
 @pytest.fixture(scope="session")
 def scraped(
     control_plane: ControlPlane,
@@ -78,39 +142,78 @@ def scraped(
     run_directory: Path,
     every_binary: dict[Binary, Path],
 ) -> Iterator[Scraped]:
-    """MLflow → gateway → operator → agent, all on the shipped roles; the first release Live, under traffic."""
-    folder = run_directory / "monitored"
-    node, model = f"seen-{secrets.token_hex(3)}", f"seen-{secrets.token_hex(3)}"
+    """MLflow → gateway → operator → agent, as shipped: manifests, roles, policies, TLS; the first release Live."""
+    folder, plane = run_directory / "site", control_plane
+    node, model = (f"seen-{secrets.token_hex(3)}" for _ in range(2))
     keys = signing_keys.ensure(folder / "keys", registered_models=["seen-*"])
     client = registry.connect(mlflow_server.url)
     publish.to_mlflow(_unsigned(model), keys.private(Role.RELEASE), client, alias="production", now=_NOW)
-    control_plane.create_node(node, {names.LABEL_AGENT: "true", "site": node})
+    plane.create_node(node, {names.LABEL_AGENT: "true", "site": node})
+    operator, gateway, agent = (Part(name, folder) for name in ("operator", "gateway", "agent"))
+    tls = prepare(folder / "pki", datetime.now(UTC))
+    _mount(folder / "keys", tls, (operator, gateway, agent))
+    ports = dict(zip(("operator", "gateway", "agent"), free_ports(3), strict=True))
+    gateway_url = f"https://127.0.0.1:{ports['gateway']}"
+
+    def account(name: str) -> str:
+        return str(plane.kubeconfig_for(plane.service_account_token(names.NAMESPACE, name), name))
+
+    def tokens(part: Part, bound: str | None) -> None:
+        for file, audience in (("gateway-token", names.GATEWAY_AUDIENCE), ("api-token", None)):
+            token = plane.service_account_token(names.NAMESPACE, part.name, audience, bound)
+            part.put(f"/var/run/edgewright/identity/{file}", token)
+
     with ExitStack() as ending:
-        gateway = platform.start_gateway(control_plane, folder, mlflow_server.url, folder / "keys")
-        ending.callback(gateway.process.stop)
-        operator = platform.start_operator(control_plane, folder, mlflow_server.url, gateway.url, folder / "keys")
-        ending.callback(operator.process.stop)
-        _until(lambda: _edge_node(control_plane, node), folder)
-        agent = platform.start_agent(control_plane, folder, node, gateway.url, folder / "keys")
-        ending.callback(agent.process.stop)
-        control_plane.apply([_wish(model, node)])
-        ending.callback(control_plane.api.delete, [_wish(model, node)])
-        ending.callback(control_plane.api.request, "DELETE", f"/api/v1/nodes/{node}")
-        _until(lambda: _live(control_plane, node), folder)
-        traffic = Traffic({node: agent.url}, model, np.full((1, WINDOW), 1500, np.uint16))
+
+        def run(part: Part, **changes: str) -> None:
+            ending.callback(part.start(ports[part.name], **changes).stop)
+
+        tokens(operator, None)
+        run(gateway, MLFLOW_URL=mlflow_server.url, KUBECONFIG=account("gateway"))
+        run(
+            operator,
+            MLFLOW_URL=mlflow_server.url,
+            KUBECONFIG=account("operator"),
+            GATEWAY_URL=gateway_url,
+            SINGLE_TENANT="true",
+            POLL_SECONDS="2",
+            INTERVAL="1",
+        )
+        _until(lambda: _edge_node(plane, node), folder)
+        tokens(agent, node)
+        agent.put("/var/run/edgewright/identity/ca.crt", plane.ca.read_bytes())
+        run(agent, NODE=node, API_URL=plane.url, GATEWAY_URL=gateway_url, RETRY_SECONDS="2", FIGURES_SECONDS="2")
+        plane.apply([_wish(model, node)])
+        ending.callback(plane.api.delete, [_wish(model, node)])
+        ending.callback(plane.api.request, "DELETE", f"/api/v1/nodes/{node}")
+        _until(lambda: _live(plane, node), folder)
+        url = f"http://127.0.0.1:{ports['agent']}"
+        traffic = Traffic({node: url}, model, np.full((1, WINDOW), 1500, np.uint16))
         traffic.start()
         ending.callback(traffic.stop)
-        _push(agent.url, time.time())
-        targets = [
-            ScrapeTarget(job, [urlsplit(part.url).netloc])
-            for job, part in (("operator", operator), ("gateway", gateway), ("agent", agent))
-        ]
+        _push(url, time.time())
+        schemes = {"operator": "http", "gateway": "https", "agent": "http"}
+        targets = [ScrapeTarget(job, [f"127.0.0.1:{ports[job]}"], scheme=scheme) for job, scheme in schemes.items()]
         rules = _ROOT / "deploy" / "k8s" / "monitoring" / "rules.yaml"
         prometheus = PrometheusServer.start(
             folder / "prometheus", every_binary, targets, rule_files=[rules], scrape_seconds=0.5
         )
         ending.callback(prometheus.stop)
-        yield Scraped(prometheus, f"default/{model}", node, control_plane, folder)
+        yield Scraped(prometheus, f"default/{model}", node, plane, folder, gateway_url)
+
+
+def _mount(keys: Path, tls: Credentials, parts: tuple[Part, ...]) -> None:
+    """What the objects that are made by hand hold (docs/operations.md), where each pod mounts it."""
+    for part in parts:
+        for file, content in (
+            ("root.pub", (keys / "root.pub").read_bytes()),
+            ("trust.json", (keys / names.TRUST_FILE).read_bytes()),
+            ("gateway-ca.pem", tls.ca.read_bytes()),
+        ):
+            part.put(f"/etc/edgewright/{file}", content)
+        part.put("/var/run/edgewright/tls/tls.crt", tls.server.certificate.read_bytes())
+        part.put("/var/run/edgewright/tls/tls.key", tls.server.key.read_bytes())
+        part.put("/var/run/edgewright/permit/permit.key", (keys / "permit.key").read_bytes())
 
 
 def _push(url: str, now: float) -> None:

@@ -74,7 +74,7 @@ async def test_growth_on_trial_brings_the_former_back_in_a_new_server(world: Any
     world.settings = {"ping_seconds": 0.02, "max_growth_bytes": 1000}
     agent, server, one, two = await _on_trial(world)
     server.figures = {NAME: {"samples": 1, "errors": 0, "rssBytes": 10_000, "manifest": two.manifest}}
-    await _watched(agent, lambda: agent.keeper.figures)
+    await _watched(agent, lambda: agent.keeper.counts._now)
     server.figures = {NAME: {**server.figures[NAME], "rssBytes": 12_000}}
     await _watched(agent, lambda: server.generation == 2)
     assert agent.ledger.record(NAME).reason == Reason.MEMORY_GROWTH
@@ -86,7 +86,7 @@ async def test_a_burst_after_the_trial_is_for_the_operators_gates(world: Any) ->
     agent, server, _, two = await _on_trial(world)
     agent.ledger.apply(NAME, events.Ticked(601))
     server.figures = {NAME: {"samples": 9, "errors": 9, "rssBytes": 1, "manifest": two.manifest}}
-    await _watched(agent, lambda: agent.keeper.figures)
+    await _watched(agent, lambda: agent.keeper.counts._now)
     assert server.live == {NAME: two.manifest}
 
 

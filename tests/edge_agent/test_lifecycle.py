@@ -38,7 +38,7 @@ def _after(record: ModelRecord, *events: ev.Event) -> ModelRecord:
 
 def _to_live(number: int) -> tuple[ev.Event, ...]:
     held = _held(number)
-    steps = (ev.Fetched(held), ev.Verified(held), ev.Tested(), ev.Shadowed(), ev.Promoted(60, 5))
+    steps = (ev.Fetched(held), ev.Verified(held), ev.Tested(), ev.Shadowed(), ev.Promoted(60, ev.Evidence(5)))
     return (ev.Assigned(_wish(number), "a"), *steps)
 
 
@@ -128,7 +128,7 @@ def test_what_is_lost_is_kept_and_found_again() -> None:
 
 
 def test_no_history_is_said_for_as_long_as_the_trial_lasts() -> None:
-    record = _after(NEW, *_to_live(1)[:-1], ev.Promoted(60, 0))
+    record = _after(NEW, *_to_live(1)[:-1], ev.Promoted(60, ev.Evidence(0)))
     assert record.reason == Reason.NO_HISTORY
     assert _after(record, TRIAL_OVER).reason == Reason.SERVING
 
@@ -167,7 +167,7 @@ _EVENTS = st.one_of(
     st.builds(ev.Assigned, st.integers(1, 3).map(_wish), st.sampled_from("ab")),
     st.integers(1, 3).map(lambda number: ev.Fetched(_held(number))),
     st.integers(1, 3).map(lambda number: ev.Verified(_held(number, 94))),
-    st.sampled_from([ev.Tested(), ev.Shadowed(), ev.Promoted(60, 1), ev.Ticked(30), ev.Settled()]),
+    st.sampled_from([ev.Tested(), ev.Shadowed(), ev.Promoted(60, ev.Evidence(1)), ev.Ticked(30), ev.Settled()]),
     st.sampled_from([CRASH, HANG, ev.Unhealthy(Reason.INFERENCE_ERRORS, "x"), ev.Refused(Reason.BAD_DIGEST, "x")]),
     st.sampled_from([ev.Started(), ev.Stopped(), ev.Lost(Reason.STORAGE_ERROR, "x")]),
     st.integers(1, 3).map(lambda number: ev.Found(_held(number))),

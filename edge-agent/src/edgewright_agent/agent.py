@@ -50,8 +50,8 @@ class Agent:
             kube,
             tools.settings,
             rng,
+            self.keeper.counts,
             lambda: self._hardware,
-            lambda: dict(self.keeper.figures),
             lambda: self._believed.problem,
         )
 
@@ -79,7 +79,7 @@ class Agent:
         """
         self.ledger.load()
         for name in self.ledger.names():
-            self.ledger.apply(name, events.Started())
+            self.keeper.counts.resume(self.ledger.apply(name, events.Started()))
         self._believed.open()
         await self.keeper.recover(None)
 

@@ -40,11 +40,20 @@ class Shadowed:
 
 
 @dataclass(frozen=True)
+class Evidence:
+    """What own readings said before a release went live, and what the release before it took; 0: unknown."""
+
+    replayed: int
+    previous_p95_microseconds: int = 0
+    previous_rss_bytes: int = 0
+
+
+@dataclass(frozen=True)
 class Promoted:
-    """The server answers with it; `replayed` windows of this node's own readings spoke for it."""
+    """The server answers with it."""
 
     trial_seconds: float
-    replayed: int
+    evidence: Evidence
 
 
 @dataclass(frozen=True)

@@ -13,6 +13,7 @@ from typing import Any, Final
 from cryptography.hazmat.primitives.asymmetric import ec
 
 from edgewright_agent import events, fetching, health, lifecycle, rollout
+from edgewright_agent.counting import Counts
 from edgewright_agent.ledger import Ledger
 from edgewright_agent.refusal import Refusal
 from edgewright_agent.settings import AgentSettings
@@ -50,8 +51,7 @@ class Keeper:
         self._first: dict[str, health.Look] = {}
         self._before: dict[str, health.Look] = {}
         self._well_since = self._ticked = clock()
-        self.figures: Mapping[str, Any] = {}
-        """The server's last answer: model → counts."""
+        self.counts = Counts()
 
     async def recover(self, down: ServerDown | None) -> None:
         """Replace the server and give it everything that should serve; what brings it down again is reverted."""
@@ -67,6 +67,7 @@ class Keeper:
     async def _restart(self, down: ServerDown | None) -> bool:
         if down is not None:
             self._blame(down)
+        self.counts.server_ended()
         try:
             await self._server.start()
         except (ServerDown, CommandRefused, OSError) as error:
@@ -140,7 +141,7 @@ class Keeper:
                 self._changed()
 
     async def _judge(self, models: Mapping[str, Any]) -> None:
-        self.figures = models
+        self.counts.look(models)
         for name in self._ledger.names():
             record = self._ledger.record(name)
             if not lifecycle.on_trial(record) or name not in models:

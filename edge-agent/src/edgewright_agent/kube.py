@@ -71,9 +71,9 @@ class Kube:
                     yield seen
             except _Expired:
                 self._version = None
-            except (httpx2.HTTPError, KubeError, TimeoutError, OSError, ValueError) as error:
-                failures += 1
-                on_error(f"watch of EdgeNode {self._node}: {error or type(error).__name__}")
+            except (httpx2.HTTPError, KubeError, TimeoutError, OSError, ValueError, LookupError, TypeError) as error:
+                failures += 1  # the last three: not what an API server sends
+                on_error(f"watch of EdgeNode {self._node}: {type(error).__name__}: {error}")
                 pause = min(MAX_BACKOFF_SECONDS, 0.5 * 2 ** min(failures, 10))
                 await asyncio.sleep(pause * self._rng.uniform(0.5, 1.0))
             else:

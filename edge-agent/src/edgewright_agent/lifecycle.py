@@ -47,6 +47,12 @@ _STEPS: Final = {
 _UNDER_WAY: Final = frozenset(
     {ModelState.PENDING, ModelState.FETCHED, ModelState.VERIFIED, ModelState.TESTED, ModelState.SHADOW}
 )
+_NOTHING_COUNTED: Final = {
+    "live_since": None,
+    "counted": None,
+    "previous_p95_microseconds": 0,
+    "previous_rss_bytes": 0,
+}
 _RUNS: Final = frozenset({ModelState.VERIFIED, ModelState.TESTED, ModelState.SHADOW})
 """States of a candidate whose code runs on this node already."""
 
@@ -138,12 +144,16 @@ def _promoted(record: ModelRecord, event: Promoted, now: datetime) -> ModelRecor
     return _moved(
         record,
         ModelState.LIVE,
-        reason=_serving() if event.replayed else Reason.NO_HISTORY.value,
-        message="" if event.replayed else "no readings of its own to replay: no evidence from before it went live",
+        reason=_serving() if event.evidence.replayed else Reason.NO_HISTORY.value,
+        message="" if event.evidence.replayed else "there were no readings of its own to replay beforehand",
         live=record.candidate,
         previous=record.previous if same else before,
         candidate=None,
         broken=[],
+        live_since=rfc3339(now),
+        counted=None,
+        previous_p95_microseconds=event.evidence.previous_p95_microseconds,
+        previous_rss_bytes=event.evidence.previous_rss_bytes,
         trial=Trial(since=rfc3339(now), until=rfc3339(end)) if event.trial_seconds > 0 else None,
         trial_seconds=event.trial_seconds,
     )
@@ -182,6 +192,7 @@ def _reverted(record: ModelRecord, reason: Reason, message: str) -> ModelRecord:
         crashes=0,
         starts=0,
         quarantined=bad.assignment if bad else None,
+        **(_NOTHING_COUNTED if went_live else {}),
     )
 
 
@@ -214,7 +225,8 @@ def _lost(record: ModelRecord, reason: Reason, message: str) -> ModelRecord:
     if record.live is None:
         return record
     broken = [record.live, *(held for held in record.broken if held != record.live)][:2]
-    kept = {"live": record.previous, "previous": None, "trial": None, "trial_seconds": 0.0, "candidate": None}
+    kept: dict[str, object] = {"live": record.previous, "previous": None, "candidate": None}
+    kept |= {"trial": None, "trial_seconds": 0.0, **_NOTHING_COUNTED}
     if record.state is ModelState.REVERTED or record.state is ModelState.REJECTED:
         return record.model_copy(update={**kept, "broken": broken})
     return _moved(record, ModelState.PENDING, reason=reason.value, message=message, broken=broken, **kept)

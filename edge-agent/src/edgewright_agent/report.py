@@ -54,16 +54,6 @@ def model_status(record: ModelRecord, figures: Figures | None) -> ModelStatus:
     )
 
 
-def figures_of(answer: Mapping[str, Any], since: Mapping[str, str | None]) -> dict[str, Figures]:
-    """The server's `figures` answer as contract types, with the start of each model's trial.
-
-    Raises:
-        ValueError: the answer does not fit the contract.
-    """
-    models = answer.get("models", {})
-    return {name: Figures.model_validate({**values, "since": since.get(name)}) for name, values in models.items()}
-
-
 def as_patch(now: EdgeNodeStatus) -> dict[str, Any]:
     """As it goes over the wire; absent fields stay out, so that the atomic parts replace their former selves."""
     return now.model_dump(mode="json", by_alias=True, exclude_none=True)

@@ -119,7 +119,8 @@ async def _out_of_shadow(record: ModelRecord, candidate: Held, tools: Tools) -> 
         raise Refusal(Reason.DISAGREEMENT, f"{stated}, {settings.min_agreement:g} is asked for")
     await asyncio.sleep(settings.shadow_seconds)
     await tools.server.ask(promote_command(record.name, candidate), _patience(tools))
-    return events.Promoted(settings.trial_seconds, replayed)
+    former = [int(evidence.get(key, 0)) for key in ("previousP95Microseconds", "previousRssBytes")]
+    return events.Promoted(settings.trial_seconds, events.Evidence(replayed, *former))
 
 
 def load_command(model: str, held: Held, store: Store) -> dict[str, Any]:

@@ -35,6 +35,32 @@ class Held(_Stored):
         return Served(version=wish.version, manifest=wish.manifest, variant=wish.variant)
 
 
+Count = Annotated[int, Field(ge=0)]
+
+
+class Counted(_Stored):
+    """What was counted of one release since it went live, over all servers and agents that have ended since."""
+
+    manifest: Digest
+    samples: Count = 0
+    effective_samples: Count = 0
+    replayed: Count = 0
+    errors: Count = 0
+    compared: Count = 0
+    agreed: Count = 0
+
+    def plus(self, more: "Counted | None") -> "Counted":
+        """Both together, if they are about the same release."""
+        if more is None or more.manifest != self.manifest:
+            return self
+        counts = {name: getattr(self, name) + getattr(more, name) for name in self._counts()}
+        return self.model_copy(update=counts)
+
+    @classmethod
+    def _counts(cls) -> list[str]:
+        return [name for name in cls.model_fields if name != "manifest"]
+
+
 class ModelRecord(_Stored):
     """How far this node is with one model."""
 
@@ -51,6 +77,13 @@ class ModelRecord(_Stored):
     previous: Held | None = None
     broken: Annotated[list[Held], Field(max_length=2)] = []
     """Was live and could not be verified or loaded from disk; kept, and tried again while nothing serves."""
+    live_since: str | None = None
+    """When `live` was promoted, RFC 3339."""
+    counted: Counted | None = None
+    """Of `live`, as it was told last."""
+    previous_p95_microseconds: Count = 0
+    """Of the release before, measured beside this one; 0: not known."""
+    previous_rss_bytes: Count = 0
     trial: Trial | None = None
     trial_seconds: Annotated[float, Field(ge=0)] = 0.0
     """What is left of the trial by the monotonic clock, at the last checkpoint."""

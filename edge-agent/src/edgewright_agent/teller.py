@@ -1,27 +1,27 @@
 """Tells the API server: the status when it changed, in a wave the figures once an interval, and the heartbeat."""
 
 import asyncio
-import contextlib
 import logging
 import random
+import time
 from collections.abc import Callable
-from typing import Any
+from typing import Final
 
-from pydantic import ValidationError
-
-from edgewright_agent import report
+from edgewright_agent import counting, report
+from edgewright_agent.counting import Counts
 from edgewright_agent.kube import Kube, KubeError
 from edgewright_agent.ledger import Ledger
 from edgewright_agent.settings import AgentSettings
+from edgewright_agent.state import Held
 from edgewright_contract.conditions import Condition, Reason
 from edgewright_contract.edgenode import Figures, Hardware
 
 _LOG = logging.getLogger(__name__)
-FIRST_PAUSE: float = 0.5
+FIRST_PAUSE: Final = 0.5
 
 
 class Teller:
-    """One writer of the status. `figures` gives the server's last answer, `trust_problem` what is wrong with trust."""
+    """One writer of the status. `trust_problem` says what is wrong with trust, `hardware` what this node is."""
 
     def __init__(
         self,
@@ -29,16 +29,18 @@ class Teller:
         kube: Kube,
         settings: AgentSettings,
         rng: random.Random,
+        counts: Counts,
         hardware: Callable[[], Hardware],
-        figures: Callable[[], dict[str, Any]],
         trust_problem: Callable[[], tuple[Reason, str] | None],
+        clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._ledger, self._kube, self._settings, self._rng = ledger, kube, settings, rng
-        self._hardware, self._figures, self._trust_problem = hardware, figures, trust_problem
+        self._counts, self._hardware, self._trust_problem, self._clock = counts, hardware, trust_problem, clock
         self._due = asyncio.Event()
         self._conditions: list[Condition] = []
         self._told: dict[str, object] = {}
-        self._last_figures: dict[str, Figures] = {}
+        self._figures: dict[str, tuple[Held | None, Figures]] = {}
+        self._figures_at = clock()
 
     def tell(self) -> None:
         """Something may have changed."""
@@ -58,10 +60,12 @@ class Teller:
             pause = min(self._settings.retry_seconds, pause * 2)
 
     async def run_figures(self) -> None:
-        """While a model is on trial its figures are news, once an interval."""
+        """While a release is young its figures are news."""
+        interval = self._settings.figures_seconds
         while True:
-            await asyncio.sleep(self._settings.figures_seconds)
-            if any(record.trial for record in self._ledger.state.models.values()):
+            await asyncio.sleep(interval)
+            ago, now = self._clock() - self._figures_at + interval / 10, self._ledger.now()
+            if any(counting.due(record, ago, interval, now) for record in self._ledger.state.models.values()):
                 self._take_figures()
                 self.tell()
 
@@ -77,16 +81,23 @@ class Teller:
             await asyncio.sleep(pause * self._rng.uniform(0.8, 1.2))
 
     def _take_figures(self) -> None:
-        since = {name: record.trial.since for name, record in self._ledger.state.models.items() if record.trial}
-        with contextlib.suppress(ValidationError):
-            self._last_figures = report.figures_of({"models": self._figures()}, since)
+        """What is told is saved first, so that no counter falls over a restart."""
+        self._figures_at = self._clock()
+        for name in self._ledger.names():
+            record = self._ledger.record(name)
+            values, total = self._counts.figures(record), self._counts.total(record)
+            if values is None:
+                continue
+            self._figures[name] = (record.live, Figures.model_validate(values))
+            if total != record.counted:
+                self._ledger.put(record.model_copy(update={"counted": total}))
 
     async def _write(self) -> bool:
         if self._states() != self._told.get("states"):
             self._take_figures()  # a transition brings its figures along
         records, now = self._ledger.state.models.values(), self._ledger.now()
         problems = report.Problems(self._trust_problem(), self._ledger.problem)
-        status = report.status(self._hardware(), records, self._last_figures, self._conditions, problems, now)
+        status = report.status(self._hardware(), records, self._about_live(), self._conditions, problems, now)
         patch = report.as_patch(status)
         if patch == self._told.get("patch"):
             return True
@@ -98,6 +109,15 @@ class Teller:
         self._conditions = status.conditions
         self._told = {"patch": patch, "states": self._states()}
         return True
+
+    def _about_live(self) -> dict[str, Figures]:
+        """Figures of a release that no longer serves are nobody's."""
+        models = self._ledger.state.models
+        return {
+            name: figures
+            for name, (held, figures) in self._figures.items()
+            if name in models and models[name].live == held
+        }
 
     def _states(self) -> object:
         return {name: (record.state, record.live) for name, record in self._ledger.state.models.items()}

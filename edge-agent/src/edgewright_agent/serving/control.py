@@ -12,7 +12,7 @@ from edgewright_agent import disk
 from edgewright_agent.serving import engine, rehearsal
 from edgewright_agent.serving.history import History
 from edgewright_agent.serving.metrics import Metrics
-from edgewright_agent.serving.slots import Slots
+from edgewright_agent.serving.slots import Loaded, Slots, rss_bytes
 from edgewright_contract import names
 from edgewright_contract import release as releases
 
@@ -79,6 +79,8 @@ class Control:
 
     def __init__(self, slots: Slots, metrics: Metrics, history: History | None = None) -> None:
         self._slots, self._metrics, self._history = slots, metrics, history
+        self._rss_before = 0
+        """Of this process before the newest model was loaded."""
         self.serve = asyncio.Event()
         """Set when the supervisor says that all is loaded."""
 
@@ -130,6 +132,7 @@ class Control:
     async def _load(self, request: Load) -> None:
         if request.slot != "shadow":
             raise engine.EngineError(f"slot {request.slot!r} is unknown; load into shadow and promote.")
+        self._rss_before = rss_bytes()
         try:
             model = await asyncio.to_thread(_read_and_load, request)
         except Exception:
@@ -142,11 +145,16 @@ class Control:
         new = self._slots.shadow.get(name)
         if new is None or new.full_name != request.model or new.model.manifest != request.manifest:
             raise engine.EngineError(f"{request.model} with manifest {request.manifest} is not loaded; load it first.")
-        if self._history is None:
-            return rehearsal.Evidence().to_json()
-        watts = await asyncio.to_thread(self._history.dense)
-        evidence = await rehearsal.rehearse(new, self._slots.live.get(name), watts, request.seconds)
-        return evidence.to_json()
+        old, found = self._slots.live.get(name), rehearsal.Evidence()
+        if self._history is not None:
+            watts = await asyncio.to_thread(self._history.dense)
+            found = await rehearsal.rehearse(new, old, watts, request.seconds)
+        evidence = found.to_json()
+        if old is not None:
+            evidence["previousRssBytes"] = self._rss_before
+            if not evidence["previousP95Microseconds"] and old.figures.samples >= rehearsal.MIN_TIMED:
+                evidence["previousP95Microseconds"] = old.figures.to_json()["p95Microseconds"]
+        return evidence
 
     def _discard(self, full_name: str) -> None:
         name = full_name.rpartition("/")[2]
@@ -157,7 +165,13 @@ class Control:
 
     def _figures(self) -> dict[str, dict[str, object]]:
         chosen = {**self._slots.live, **self._slots.shadow}
-        return {item.full_name: {**item.figures.to_json(), "manifest": item.model.manifest} for item in chosen.values()}
+        return {item.full_name: _told(item) for item in chosen.values()}
+
+
+def _told(loaded: Loaded) -> dict[str, object]:
+    figures = loaded.figures
+    counted = {"compared": figures.compared, "agreed": figures.agreed}
+    return {**figures.to_json(), **counted, "manifest": loaded.model.manifest}
 
 
 def _read_and_load(request: Load) -> engine.Model:

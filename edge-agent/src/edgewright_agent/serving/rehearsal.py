@@ -1,8 +1,9 @@
 """Before a model goes live: the node's own readings of the last days through old and new, in idle time."""
 
 import asyncio
+import math
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Final
 
 import numpy as np
@@ -14,6 +15,8 @@ from edgewright_agent.serving.slots import Loaded
 MIN_KNOWN: Final = 0.5
 """A window of which less than this share is known says nothing."""
 MAX_WINDOWS: Final = 512
+MIN_TIMED: Final = 20
+"""A 95th percentile of fewer windows says nothing."""
 
 
 @dataclass
@@ -24,11 +27,16 @@ class Evidence:
     errors: int = 0
     compared: int = 0
     agreed: int = 0
+    previous_micros: list[float] = field(default_factory=list)
+    """Time of the old model in each window, measured in turn with the new one."""
 
     def to_json(self) -> dict[str, object]:
         """As the control socket gives it."""
         agreement = self.agreed / self.compared if self.compared else None
-        return {"replayed": self.replayed, "errors": self.errors, "compared": self.compared, "agreement": agreement}
+        counted = {"replayed": self.replayed, "errors": self.errors, "compared": self.compared, "agreement": agreement}
+        enough = len(self.previous_micros) >= MIN_TIMED
+        p95 = math.ceil(np.percentile(self.previous_micros, 95)) if enough else 0
+        return {**counted, "previousP95Microseconds": p95}
 
 
 async def rehearse(new: Loaded, old: Loaded | None, watts: Watts, seconds: float) -> Evidence:
@@ -67,8 +75,9 @@ def _one(new: Loaded, old: Loaded | None, until: Watts, evidence: Evidence) -> N
     new.figures.micros.append(micros)
     if old is None or len(until) < old.model.window.seconds:
         return
-    before, _ = _label(old, until)
+    before, micros = _label(old, until)
     if before is not None:
+        evidence.previous_micros.append(micros)
         evidence.compared += 1
         evidence.agreed += label == before
 

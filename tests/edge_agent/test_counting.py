@@ -1,0 +1,77 @@
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+from edgewright_agent.counting import Counts, due
+from edgewright_agent.state import Counted, Held, ModelRecord
+from edgewright_contract.edgenode import Assignment
+
+NOW = datetime(2026, 1, 1, tzinfo=UTC)
+
+
+def _digest(number: int) -> str:
+    return "sha256:" + f"{number:064x}"
+
+
+def _record(**changes: Any) -> ModelRecord:
+    wish = Assignment(version=1, sequence=1, manifest=_digest(1), variant="v")
+    held = Held(assignment=wish, release=_digest(2), golden=_digest(3), file=_digest(4), trust=_digest(5))
+    since = "2026-01-01T00:00:00Z"
+    return ModelRecord(name="default/m", registered_model="m", live=held, live_since=since, **changes)
+
+
+def _answer(samples: int, manifest: str = _digest(1), **more: Any) -> dict[str, dict[str, Any]]:
+    counts = {"samples": samples, "effectiveSamples": 2, "errors": 1, "replayed": 1, "compared": 4, "agreed": 3}
+    rest = {"p50Microseconds": 5, "p95Microseconds": 9, "rssBytes": 100, "manifest": manifest}
+    return {"default/m": {**counts, **rest, **more}}
+
+
+def test_a_new_server_goes_on_where_the_former_ended() -> None:
+    counts, record = Counts(), _record(previous_p95_microseconds=7)
+    counts.look(_answer(10))
+    first = counts.figures(record)
+    counts.server_ended()
+    assert counts.figures(record) is None, "nothing is made up while no server runs"
+    counts.look(_answer(5, p95Microseconds=11))
+    second = counts.figures(record)
+    assert first
+    assert second
+    assert (first["samples"], second["samples"], second["effective_samples"]) == (10, 15, 4)
+    assert (second["agreement"], second["p95Microseconds"]) == (0.75, 11)
+    assert second["previous_p95_microseconds"] == 7
+
+
+def test_an_agent_that_was_restarted_goes_on_from_what_was_saved() -> None:
+    saved = Counted(manifest=_digest(1), samples=100, effective_samples=20)
+    counts = Counts()
+    counts.resume(_record(counted=saved))
+    counts.look(_answer(10))
+    figures = counts.figures(_record(counted=saved))
+    assert figures
+    assert (figures["samples"], figures["effective_samples"]) == (110, 22)
+
+
+def test_another_release_is_never_mixed_in() -> None:
+    saved = Counted(manifest=_digest(9), samples=100)
+    counts = Counts()
+    counts.resume(_record(counted=saved))
+    counts.look(_answer(10))
+    figures = counts.figures(_record(counted=saved))
+    assert figures
+    assert figures["samples"] == 10
+    counts.look(_answer(10, manifest=_digest(9)))
+    assert counts.figures(_record()) is None, "figures of the shadow are not those of what serves"
+
+
+def test_figures_are_told_each_interval_while_young_and_ever_more_seldom_later() -> None:
+    record = _record()
+    for hours, told_ago, expected in (
+        (0.1, 60, True),
+        (0.1, 30, False),
+        (10, 60, False),
+        (10, 1800, True),
+        (60, 9e9, False),
+    ):
+        assert due(record, told_ago, 60, NOW + timedelta(hours=hours)) is expected, hours
+    assert not due(ModelRecord(name="default/m", registered_model="m"), 9e9, 60, NOW)

@@ -12,7 +12,11 @@ import pytest
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from edgewright_agent.serving.__main__ import _http_protocol
-from edgewright_agent.serving.hot_route import misfit
+from edgewright_agent.serving.inference import Inference, Limits
+from edgewright_agent.serving.metrics import Metrics
+from edgewright_agent.serving.shortcut import Shortcut
+from edgewright_agent.serving.slots import Slots
+from edgewright_agent.serving.uvicorn_fit import misfit
 
 WINDOW = 64
 HOT, PLAIN = b"/v2/models/nilm/infer", b"/v2/models/%6eilm/infer"  # the hot route matches the path as it is sent
@@ -242,3 +246,64 @@ def test_an_unknown_uvicorn_gets_the_plain_way(monkeypatch, caplog):
     monkeypatch.setattr("edgewright_agent.serving.__main__.misfit", lambda: "it has changed")
     assert _http_protocol(SimpleNamespace()) == "httptools"
     assert "it has changed" in caplog.text
+
+
+def test_a_repeated_head_takes_the_shortcut_and_changes_no_byte(shared):
+    def numbers(watts: float) -> tuple[bytes, bytes]:
+        body, header = binary(1, wanted=True)
+        return body[:-256] + np.full(WINDOW, watts, "<f4").tobytes(), header
+
+    cases = [
+        (plain_json(),),
+        (plain_json(data=[2.25] * WINDOW),),
+        (plain_json(data=[2] * WINDOW),),  # another length
+        (b"{",),
+        (plain_json(shape=[WINDOW]),),
+        (plain_json(),),
+        numbers(0),
+        numbers(2000),
+        numbers(float("nan")),
+        numbers(2000),
+        (json.dumps({"id": "b", "inputs": [tensor()]}).encode(),),
+        (b" " * (1024 * 1024 + 1),),
+    ]
+    answers: dict[bytes, list[bytes]] = {HOT: [], PLAIN: []}
+    for path, got in answers.items():
+        with socket.create_connection(("127.0.0.1", shared.port), timeout=10) as client:
+            for body, *headers in cases:
+                client.sendall(post(path, body, *headers))
+                answer = b""
+                while not (found := re.search(rb"\ncontent-length: (\d+)\r\n.*?\r\n\r\n", answer, re.S)) or len(
+                    answer
+                ) < found.end() + int(found[1]):
+                    part = client.recv(65_536)
+                    assert part
+                    answer += part
+                got.append(dated(answer))
+    assert answers[HOT] == answers[PLAIN]
+
+
+@pytest.mark.parametrize(
+    "head",
+    [
+        b"POST /v2/models/nilm/infer HTTP/1.1\r\ncontent-length: 5\r\nx: content-length: 5\r\n\r\n",
+        b"POST /v2/models/nilm/infer HTTP/1.1\r\nx: 1\r\n\r\n",
+        b"\r\nPOST /v2/models/nilm/infer HTTP/1.1\r\ncontent-length: 5\r\n\r\n",
+    ],
+)
+def test_nothing_is_learned_from_an_ambiguous_head(head):
+    shortcut = Shortcut(Inference(Slots(Metrics()), Limits()))
+    shortcut.learn(head + b"12345", 5, HOT, None)
+    assert shortcut._head is None
+
+
+def test_a_remembered_head_covers_whole_requests_only():
+    head = b"POST /v2/models/nilm/infer HTTP/1.1\r\nhost: n\r\nContent-Length: 5\r\naccept: */*\r\n\r\n"
+    shortcut = Shortcut(Inference(Slots(Metrics()), Limits()))
+    shortcut.learn(head + b"12345", 5, HOT, None)
+    for good in (head + b"54321", head.replace(b" 5\r", b" 0\r"), head.replace(b" 5\r", b" 12\r") + b"x" * 12):
+        assert shortcut._head.body_start(good) == good.index(b"\r\n\r\n") + 4
+    for bad in (head, head + b"1234", head + b"123456", head[:-1], b"", head.replace(b" 5\r", b" -5\r") + b"12345"):
+        assert shortcut._head.body_start(bad) == 0
+    for change in ((b" 5\r", b" 5 \r"), (b"accept", b"expect"), (b"host: n", b"host: m"), (b" 5\r", b" +5\r")):
+        assert shortcut._head.body_start(head.replace(*change) + b"12345") == 0

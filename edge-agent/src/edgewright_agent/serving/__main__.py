@@ -20,13 +20,14 @@ from edgewright_agent.serving import frames, replay
 from edgewright_agent.serving.control import Control
 from edgewright_agent.serving.door import Door
 from edgewright_agent.serving.history import History
-from edgewright_agent.serving.hot_route import misfit, protocol_for
+from edgewright_agent.serving.hot_route import protocol_for
 from edgewright_agent.serving.inference import Inference, Limits
 from edgewright_agent.serving.live import Live
 from edgewright_agent.serving.metrics import Metrics
 from edgewright_agent.serving.routes import Routes
 from edgewright_agent.serving.settings import ServingSettings, from_environment
 from edgewright_agent.serving.slots import Slots
+from edgewright_agent.serving.uvicorn_fit import misfit
 
 log = logging.getLogger(__name__)
 DESCRIPTORS: Final = 4096

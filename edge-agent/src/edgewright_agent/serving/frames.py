@@ -52,6 +52,8 @@ class FrameProtocol(asyncio.Protocol):
         self._inference, self._connections = inference, connections
         self._data: bytes | bytearray = b""
         self._transport: asyncio.Transport | None = None
+        self._prefix, self._length, self._name = b"", 0, ""
+        """The last frame before its watts, its whole length, and the model that it names: mostly the next one's too."""
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Count the client in."""
@@ -79,6 +81,9 @@ class FrameProtocol(asyncio.Protocol):
         """Answer every frame that is whole."""
         if self._transport is None or self._transport.is_closing():
             return
+        if not self._data and len(data) == self._length and data.startswith(self._prefix):
+            self._transport.write(self._answer(self._name, memoryview(data)[len(self._prefix) :]))
+            return
         self._data = data if not self._data else self._data + data
         while len(self._data) >= _REQUEST.size and not self._transport.is_closing():
             length, name_length = _REQUEST.unpack_from(self._data)
@@ -89,8 +94,10 @@ class FrameProtocol(asyncio.Protocol):
             end = _LENGTH.size + length
             if len(self._data) < end:
                 return
-            name = bytes(self._data[_REQUEST.size : _REQUEST.size + name_length])
-            self._transport.write(self._answer(name, memoryview(self._data)[_REQUEST.size + name_length : end]))
+            start = _REQUEST.size + name_length
+            self._prefix, self._length = bytes(self._data[:start]), end
+            self._name = self._prefix[_REQUEST.size :].decode("ascii", "replace")
+            self._transport.write(self._answer(self._name, memoryview(self._data)[start:end]))
             self._data = self._data[end:] if len(self._data) > end else b""
 
     def _refuse_all(self, sentence: bytes) -> None:
@@ -98,8 +105,8 @@ class FrameProtocol(asyncio.Protocol):
             self._transport.write(sentence)
             self._transport.close()
 
-    def _answer(self, name: bytes, payload: memoryview) -> bytes:
-        loaded = self._inference.slots.live.get(name.decode("ascii", "replace"))
+    def _answer(self, name: str, payload: memoryview) -> bytes:
+        loaded = self._inference.slots.live.get(name)
         if loaded is None:
             return _sentence(Status.NOT_FOUND, "No model of this name is live here.")
         seconds = loaded.model.window.seconds

@@ -6,7 +6,7 @@ Here also stand the bounds that uvicorn lacks: head size, number of connections,
 import asyncio
 import time
 from collections.abc import Sized
-from typing import Any, ClassVar, Final, cast
+from typing import Any, ClassVar, cast
 
 from uvicorn.protocols.http.flow_control import FlowControl
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
@@ -14,16 +14,8 @@ from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 from edgewright_agent.serving.door import DRAIN_SECONDS, LINGER_SECONDS, Door
 from edgewright_agent.serving.http_response import http_response
 from edgewright_agent.serving.inference import BUSY, Answer, refusal
+from edgewright_agent.serving.shortcut import Shortcut
 from edgewright_agent.serving.slots import SHORT_SECONDS, Loaded
-
-_NEEDED: Final = {
-    *("connection_made", "data_received", "on_message_begin", "on_url", "on_header", "on_headers_complete"),
-    *("on_body", "on_message_complete", "shutdown", "pause_writing", "resume_writing", "send_400_response"),
-}
-_NEEDED_STATE: Final = {
-    *("url", "headers", "scope", "cycle", "pipeline", "flow", "parser", "expect_100_continue", "connections"),
-    *("server_state", "transport", "loop"),
-}
 
 
 class _Flow(FlowControl):
@@ -48,14 +40,14 @@ class InferProtocol(HttpToolsProtocol):
         super().__init__(*args, **kwargs)
         self.since = self.loop.time()
         """When the request that arrives now began, or the last one did."""
-        self.arriving = self.in_head = self.hot = self.refused = False
+        self.arriving = self.in_head = self.hot = self.refused = self.fresh = False
         self.head_bytes = self.body_bytes = self.begun = 0
         self.fed = 0.0
         self.stalled_since: float | None = None
         self.body: bytes | bytearray = b""
         self.header_length: str | None = None
-
-    # The transport's calls
+        self.data = b""
+        self.shortcut = Shortcut(self.door.inference)
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         """Count the connection in, or turn it away when there are too many that do something."""
@@ -79,15 +71,16 @@ class InferProtocol(HttpToolsProtocol):
 
     def data_received(self, data: bytes) -> None:
         """Feed the parser, which calls the methods below."""
-        if self.refused:
+        if self.refused or self._again(data):
             return
-        if not self.arriving:
+        self.fresh = not self.arriving
+        if self.fresh:
             self.since = self.loop.time()
-        in_head, self.begun, self.fed = self.in_head, 0, time.perf_counter()
+        in_head, self.begun, self.fed, self.data = self.in_head, 0, time.perf_counter(), data
         super().data_received(data)
         if self.in_head and (in_head or self.begun == 1):  # else a part of the data was another request's
             self.head_bytes += len(data)
-            self._check_head()
+            self._check_head(self.head_bytes)
 
     def pause_writing(self) -> None:
         """The client does not read its answers."""
@@ -106,8 +99,6 @@ class InferProtocol(HttpToolsProtocol):
         if self.cycle is not None and not self.cycle.response_complete:
             super().shutdown()
 
-    # The parser's calls
-
     def on_message_begin(self) -> None:
         """A request begins. The ASGI scope is only made where ASGI will see it."""
         self.url, self.headers, self.expect_100_continue = b"", [], False
@@ -116,22 +107,39 @@ class InferProtocol(HttpToolsProtocol):
 
     def on_header(self, name: bytes, value: bytes) -> None:
         """One header is whole."""
-        self.head_bytes += len(name) + len(value) + 4
-        super().on_header(name, value)
+        name = name.lower()
+        self.headers.append((name, value))
+        if name == b"expect" and value.lower() == b"100-continue":
+            self.expect_100_continue = True
 
     def on_headers_complete(self) -> None:
         """Take the request here, or pass it on to ASGI."""
-        self.in_head = False
-        self.body_bytes = 0
-        self._check_head()
-        self._check_length()
+        self.in_head, self.body_bytes = False, 0
+        compressed = self._read_headers()
         if self.refused:
             return
-        self.hot = self.url in self.door.inference.slots.paths and self._fits_here()
+        self.hot = not compressed and self.url in self.door.inference.slots.paths and self._fits_here()
         if self.hot:
             self.body = b""
         else:
             self._to_asgi()
+
+    def _read_headers(self) -> bool:
+        """Check sizes, note the length of the JSON part; whether the body is compressed."""
+        size, compressed = len(self.url), False
+        self.header_length = None
+        for name, value in self.headers:
+            size += len(name) + len(value) + 4
+            if name == b"content-length":
+                if int(value) > self.door.limits.body_bytes:
+                    self._refuse_size()
+            elif name == b"inference-header-content-length":
+                if self.header_length is None:
+                    self.header_length = value.decode("latin-1")
+            elif name == b"content-encoding":
+                compressed = True
+        self._check_head(size)
+        return compressed
 
     def on_body(self, body: bytes) -> None:
         """A piece of the body."""
@@ -162,10 +170,29 @@ class InferProtocol(HttpToolsProtocol):
         answer = self._answer(loaded) if loaded is not None else None
         if answer is None:
             self._hand_over()
-        else:
-            self._send(answer)
+            return
+        self._send(answer)
+        if self.fresh and self.begun == 1 and not self.refused:
+            self.shortcut.learn(self.data, self.body_bytes, self.url, self.header_length)
 
-    # What follows from them
+    def _again(self, data: bytes) -> bool:
+        """Answer a request that differs from the last one in its numbers only."""
+        if self.arriving or self.door.draining or self.flow.write_paused or not self._is_alone():
+            return False
+        loaded, headers = self.shortcut.target(data), self.server_state.default_headers
+        if loaded is None:
+            return False
+        if self.door.admits(len(self.connections)):
+            answer = self.shortcut.answer(loaded, data, headers)
+            if answer is None:
+                return False
+        else:
+            answer = http_response(self.door.inference.shed(loaded), headers, close=False)
+        self.since = self.loop.time()
+        self._unset_keepalive_if_required()
+        self.transport.write(answer)
+        self.server_state.total_requests += 1
+        return True
 
     def _fits_here(self) -> bool:
         """Whether the hot way takes this request; what is rare or pipelined behind ASGI takes the plain way."""
@@ -173,12 +200,6 @@ class InferProtocol(HttpToolsProtocol):
             return False
         if self.parser.get_http_version() != "1.1" or not self._is_alone():
             return False
-        self.header_length = None
-        for name, value in self.headers:
-            if name == b"inference-header-content-length" and self.header_length is None:
-                self.header_length = value.decode("latin-1")
-            elif name == b"content-encoding":
-                return False
         return time.perf_counter() - self.fed <= SHORT_SECONDS  # else many came in one piece: others want their turn
 
     def _is_alone(self) -> bool:
@@ -219,15 +240,10 @@ class InferProtocol(HttpToolsProtocol):
         elif self.flow.write_paused:
             self.flow.pause_reading()
 
-    def _check_head(self) -> None:
+    def _check_head(self, size: int) -> None:
         limits = self.door.limits
-        if self.head_bytes > limits.head_bytes or len(self.headers) > limits.headers:
+        if size > limits.head_bytes or len(self.headers) > limits.headers:
             self.refuse(431, f"The head may have at most {limits.head_bytes} bytes and {limits.headers} headers.")
-
-    def _check_length(self) -> None:
-        for name, value in self.headers:
-            if name == b"content-length" and int(value) > self.door.limits.body_bytes:
-                self._refuse_size()
 
     def _refuse_size(self) -> None:
         self.refuse(413, f"The body may have at most {self.door.limits.body_bytes} bytes; send fewer windows.")
@@ -279,16 +295,3 @@ class InferProtocol(HttpToolsProtocol):
 def protocol_for(door: Door) -> type[InferProtocol]:
     """The protocol class that uvicorn is to use for this door."""
     return type("BoundInferProtocol", (InferProtocol,), {"door": door})
-
-
-def misfit(protocol: type[Any] = HttpToolsProtocol) -> str | None:
-    """Why this uvicorn cannot carry the hot route, or none where it can: it rests on names that are not public."""
-    missing = sorted(name for name in _NEEDED if not callable(getattr(protocol, name, None)))
-    set_there = {name for method in ("__init__", "on_message_begin") for name in _names_in(protocol, method)}
-    missing += sorted(_NEEDED_STATE - set_there)
-    return f"uvicorn's HTTP protocol has no {', '.join(missing)}" if missing else None
-
-
-def _names_in(protocol: type[Any], method: str) -> tuple[str, ...]:
-    code = getattr(getattr(protocol, method, None), "__code__", None)
-    return code.co_names if code is not None else ()

@@ -52,6 +52,9 @@ def refusal(status: int, sentence: str) -> Answer:
     return Answer(status, orjson.dumps({"error": sentence}))
 
 
+_SHED: Final = refusal(503, BUSY)
+
+
 class Inference:
     """Reads requests, asks the slots, writes answers; never raises for what a request holds."""
 
@@ -59,13 +62,17 @@ class Inference:
         self.slots, self.limits = slots, limits
         self.in_work = 0
         """Requests of the plain route that are being answered."""
+        self.last: protocol_v2.InferRequest | None = None
+        """What `at_once` has read, if it could."""
 
     def at_once(self, loaded: Loaded, body: bytes | bytearray, header_length: str | None) -> Answer | None:
         """The answer, or none where the request is too long to be answered in one go: then take `answer`."""
+        self.last = None
         try:
             asked = protocol_v2.parse(body, header_length, loaded.model.window.seconds)
             if not self.slots.is_short(loaded, len(asked.watts)):
                 return None
+            self.last = asked
             answer = self.slots.infer_now(loaded, asked.watts)
         except (protocol_v2.BadRequest, NoFiniteAnswer) as error:
             return refusal(400, str(error))
@@ -93,11 +100,10 @@ class Inference:
         """
         return self.slots.infer_now(self.slots.live[name], watts)
 
-    def shed(self, loaded: Loaded | None) -> Answer:
+    def shed(self, loaded: Loaded) -> Answer:
         """The refusal of a request for which there is no time, counted."""
-        if loaded is not None:
-            loaded.tally.shed += 1
-        return refusal(503, BUSY)
+        loaded.tally.shed += 1
+        return _SHED
 
 
 def _failed(loaded: Loaded) -> Answer:

@@ -1,291 +1,326 @@
-"""The pure core: random histories of a small fleet keep the promises, whatever the agents answer."""
+"""The rollout of one release: waves, soak, deadlines, pauses, edits in mid-wave and nodes that come and go."""
+
+from __future__ import annotations
 
 from dataclasses import replace
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
+from typing import Any
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
-from edgewright_contract import names
-from edgewright_contract.compressedmodel import CompressedModelSpec, CompressedModelStatus
+from edgewright_contract.compressedmodel import Verdict
 from edgewright_contract.conditions import ConditionType, Reason
-from edgewright_contract.edgenode import Hardware, ModelState, ModelStatus, Served
-from edgewright_contract.release import Release
-from edgewright_operator.decide import Decision, decide
-from edgewright_operator.facts import ModelFacts, NodeFacts, ReleaseFacts, SourceProblem
+from edgewright_contract.edgenode import ModelState
+from edgewright_operator.facts import SourceProblem
 
-START = datetime(2026, 1, 1, tzinfo=UTC)
-CLASSES = ("amd64-a", "arm64-b")
+AWAY = SourceProblem(Reason.SOURCE_UNAVAILABLE, "MLflow is away")
 
 
-def variant(name: str, p50: float, size: int, f1: float, parent: str | None = None) -> dict:
-    return {
-        "name": name,
-        "file": f"variants/{name}.onnx",
-        "digest": "sha256:" + "0" * 64,
-        "bytes": size,
-        "precision": "int8" if parent else "fp32",
-        "parent": parent,
-        "parameters": 1,
-        "macs": 1,
-        "accuracy": {
-            "macroF1": f1,
-            "dayMacroF1": f1,
-            "accuracy": f1,
-            "bce": 1.0,
-            "energyError": 0.0,
-            "perClass": {},
-        },
-        "latency": {"p50Microseconds": p50, "p95Microseconds": p50, "machine": "m", "runtimeVersion": "1"},
-        "golden": {"answers": [[0.5, 0.5]], "tolerance": 0.001},
-    }
-
-
-def release(version: int, **changes: object) -> ReleaseFacts:
-    document = {
-        "registeredModel": "nilm-identify",
-        "version": version,
-        "sequence": 1000 + version,
-        "labels": ["Kettle", "Toaster"],
-        "window": {"seconds": 64, "hopSeconds": 16},
-        "variants": [variant("base-fp32", 100, 4000, 0.9), variant("base-int8", 50, 1000, 0.89, "base-fp32")],
-        "golden": {"digest": "sha256:" + "1" * 64, "count": 1},
-        "provenance": {
-            "recipeDigest": "sha256:" + "2" * 64,
-            "dataDigest": "sha256:" + "3" * 64,
-            "synthetic": False,
-            "created": "2026-01-01T00:00:00Z",
-        },
-    }
-    return ReleaseFacts(Release.model_validate(document | changes), f"sha256:{version:064x}")
-
-
-def model(**spec: object) -> ModelFacts:
-    wish = {
-        "source": {"registeredModel": "nilm-identify", "alias": "production"},
-        "rollout": {"waves": [{"nodes": 1}, {"percent": 50}, {"percent": 100}], "soak": "10s", "maxUnavailable": "50%"},
-    }
-    return ModelFacts(
-        "default", "nilm", 1, {}, CompressedModelSpec.model_validate(wish | spec), CompressedModelStatus()
-    )
-
-
-def fleet(count: int, offline: int = 0) -> list[NodeFacts]:
-    return [
-        NodeFacts(
-            f"n{index}",
-            {},
-            index >= offline,
-            Hardware.model_validate(
-                {
-                    "class": CLASSES[index % 2],
-                    "arch": "x",
-                    "cpu": "x",
-                    "cores": 1,
-                    "memoryBytes": 1,
-                    "agentVersion": "1",
-                    "runtimeVersion": "1",
-                }
-            ),
-            None,
-            None,
-        )
-        for index in range(count)
-    ]
-
-
-def answered(node: NodeFacts, state: ModelState, reason: str = "") -> NodeFacts:
-    """What the node's agent says of what it was assigned."""
-    assert node.assigned is not None
-    live = node.assigned.live
-    assert live is not None
-    before = node.status.live if node.status else None
-    served = Served(version=live.version, manifest=live.manifest, variant=live.variant)
-    good = state is ModelState.LIVE
-    status = ModelStatus(
-        name="default/nilm",
-        state=state,
-        reason=reason,
-        target=live.manifest,
-        live=served if good else before,
-        previous=before if good and before != served else None,
-    )
-    return replace(node, status=status)
-
-
-class Fleet:
-    """Plays API server and agents around the pure core."""
-
-    def __init__(self, wish: ModelFacts, nodes: list[NodeFacts]) -> None:
-        self.model, self.nodes, self.now, self.soaked, self.soaking = wish, nodes, START, 0.0, False
-        self.wave: object = None
-
-    def step(self, found: ReleaseFacts | SourceProblem, seconds: float = 5.0) -> Decision:
-        self.now += timedelta(seconds=seconds)
-        wave = self.model.status.wave
-        identity = (self.model.status.release, wave and (wave.index, wave.since))
-        if identity != self.wave:
-            self.wave, self.soaked, self.soaking = identity, 0.0, False
-        self.soaked += seconds if self.soaking else 0.0
-        decision = decide(self.model, found, self.nodes, self.now, self.soaked)
-        again = decide(self.model, found, self.nodes, self.now, self.soaked)
-        assert again == decision
-        self.soaking = decision.soaking
-        self.model = replace(self.model, status=decision.status)
-        self.nodes = [
-            replace(node, assigned=decision.assignments[node.name]) if node.name in decision.assignments else node
-            for node in self.nodes
-        ]
-        return decision
-
-    def exposed(self, manifest: str) -> int:
-        return sum(node.assigned_manifest() == manifest for node in self.nodes)
-
-    def agents(self, state: ModelState = ModelState.LIVE, reason: str = "") -> None:
-        """Every reachable agent that has something to do does it."""
-        self.nodes = [
-            answered(node, state, reason)
-            if node.reachable and node.assigned and not node.serves(node.assigned_manifest() or "")
-            else node
-            for node in self.nodes
-        ]
-
-    def condition(self, kind: ConditionType) -> tuple[str, str]:
-        found = next(entry for entry in self.model.status.conditions if entry.type == kind)
-        return found.status.value, found.reason
-
-
-def rolled_out(wish: ModelFacts, nodes: list[NodeFacts], found: ReleaseFacts, steps: int = 60) -> Fleet:
-    play = Fleet(wish, nodes)
-    for _ in range(steps):
-        play.step(found)
-        play.agents()
-    return play
-
-
-def test_a_good_release_reaches_every_node_in_waves() -> None:
-    play = Fleet(model(), fleet(8))
-    sizes = []
+def test_a_good_release_reaches_every_node_in_waves(stage: Any) -> None:
+    play = stage.Play(stage.model(), stage.fleet(8))
+    sizes: dict[int, set[tuple[int, int]]] = {}
     for _ in range(60):
-        play.step(release(1))
-        assert play.model.status.wave is not None
-        sizes.append((play.model.status.wave.index, play.exposed(release(1).manifest)))
+        play.step(stage.release(1))
+        wave = play.model.status.wave
+        sizes.setdefault(wave.index, set()).add((wave.size, play.exposed(stage.release(1).manifest)))
         play.agents()
-    assert [max(exposed for wave, exposed in sizes if wave == index) for index in range(3)] == [2, 4, 8]
+    assert [max(sizes[index]) for index in range(3)] == [(2, 2), (4, 4), (8, 8)]
     assert play.condition(ConditionType.READY) == ("True", Reason.ROLLED_OUT)
-    assert play.model.status.last_good is not None
+    assert play.model.status.last_good.version == 1
     assert [entry.outcome for entry in play.model.status.history] == ["Promoted"]
 
 
-def test_the_faster_variant_is_chosen_and_one_slower_than_its_parent_never() -> None:
-    assert rolled_out(model(), fleet(2), release(1)).model.status.hardware_classes[0].variant == "base-int8"
-    slow = release(1, variants=[variant("base-fp32", 100, 4000, 0.9), variant("base-int8", 101, 10, 0.9, "base-fp32")])
-    wish = model(selection={"objective": "Size"})
-    assert rolled_out(wish, fleet(2), slow).model.status.hardware_classes[0].variant == "base-fp32"
+def test_a_finished_rollout_decides_the_same_for_ever(stage: Any) -> None:
+    play = stage.Play(stage.model(), stage.fleet(8)).run(stage.release(1))
+    before = play.model.status
+    for _ in range(3):
+        assert play.step(stage.release(1), 600.0).assignments == {}
+    assert play.model.status == before
 
 
-def test_constraints_that_nothing_meets_move_nothing_and_name_the_nearest_miss() -> None:
-    play = Fleet(model(selection={"constraints": {"minMacroF1": 0.99}}), fleet(2))
-    assert play.step(release(1)).assignments == {}
-    assert play.condition(ConditionType.STALLED) == ("True", Reason.NO_VARIANT_FITS)
-    assert "minMacroF1 0.99" in play.model.status.conditions[0].message
-
-
-@pytest.mark.parametrize("state", [ModelState.REJECTED, ModelState.REVERTED])
-def test_one_veto_stops_the_rollout_and_sends_the_exposed_back(state: ModelState) -> None:
-    play = rolled_out(model(), fleet(8), release(1))
-    play.step(release(2))
-    exposed = play.exposed(release(2).manifest)
-    assert 0 < exposed <= 2
-    play.agents(state, "SelfTestFailed")
-    play.step(release(2))
-    assert play.exposed(release(2).manifest) == 0
-    assert play.condition(ConditionType.STALLED) == ("True", Reason.GATE_FAILED)
-    assert [entry.manifest for entry in play.model.status.quarantined] == [release(2).manifest]
-    for _ in range(20):
-        play.agents()
-        play.step(release(2))
-        assert play.exposed(release(2).manifest) == 0
-    assert play.exposed(release(1).manifest) == 8
-    freed = {names.ANNOTATION_UNQUARANTINE: release(2).manifest}
-    play.model = replace(play.model, annotations=freed)
-    play.step(release(2))
-    assert play.exposed(release(2).manifest) > 0
-
-
-def test_other_bytes_under_the_version_that_runs_move_nothing() -> None:
-    play = rolled_out(model(), fleet(4), release(1))
-    assert play.step(replace(release(1), manifest="sha256:" + "f" * 64)).assignments == {}
-    assert play.condition(ConditionType.STALLED) == ("True", Reason.RELEASE_CHANGED)
-    assert play.exposed(release(1).manifest) == 4
-
-
-def test_nothing_moves_without_a_source_or_while_suspended() -> None:
-    problem = SourceProblem(Reason.SOURCE_UNAVAILABLE, "MLflow is away")
-    play = Fleet(model(), fleet(4))
-    assert play.step(problem).assignments == {}
+def test_nothing_moves_without_a_source_or_while_suspended(stage: Any) -> None:
+    play = stage.Play(stage.model(), stage.fleet(4))
+    assert play.step(AWAY).assignments == {}
     assert play.condition(ConditionType.STALLED) == ("True", Reason.SOURCE_UNAVAILABLE)
-    play = Fleet(model(suspend=True), fleet(4))
-    assert play.step(release(1)).assignments == {}
+    play = stage.Play(stage.model(suspend=True), stage.fleet(4))
+    assert play.step(stage.release(1)).assignments == {}
+    assert play.reason == Reason.SUSPENDED
+    play.edit(suspend=False)
+    assert play.run(stage.release(1)).reason == Reason.ROLLED_OUT
 
 
-def test_offline_nodes_block_nothing_and_catch_up() -> None:
-    play = rolled_out(model(), fleet(6, offline=2), release(1))
+def test_other_bytes_under_the_version_that_runs_move_nothing(stage: Any) -> None:
+    play = stage.Play(stage.model(), stage.fleet(4)).run(stage.release(1))
+    assert play.step(replace(stage.release(1), manifest="sha256:" + "f" * 64)).assignments == {}
+    assert play.condition(ConditionType.STALLED) == ("True", Reason.RELEASE_CHANGED)
+    assert play.exposed(stage.release(1).manifest) == 4
+
+
+def test_no_data_never_promotes_and_pauses_after_its_deadline(stage: Any) -> None:
+    play = stage.Play(stage.model(rollout={"gates": {"minSamples": 100, "deadline": "60s"}}), stage.fleet(8))
+    silent = stage.figures(samples=0, effective_samples=0, replayed=0, agreement=None)
+    for _ in range(60):
+        play.step(stage.release(1))
+        play.agents(told=silent)
+        assert play.exposed(stage.release(1).manifest) <= 2
+    assert play.condition(ConditionType.STALLED) == ("True", Reason.GATE_INCONCLUSIVE)
+    assert play.model.status.gate.verdict is Verdict.INCONCLUSIVE
+    assert play.model.status.paused is not None
+    play.tell(stage.figures(), stage.release(1).manifest)
+    play.step(stage.release(1))
+    assert play.model.status.paused is not None  # a person goes on
+    play.note(resume=play.model.status.paused.since)
+    assert play.run(stage.release(1)).reason == Reason.ROLLED_OUT
+
+
+def test_no_history_waits_as_long_as_the_deadline_and_goes_on_with_data(stage: Any) -> None:
+    play = stage.Play(stage.model(), stage.fleet(4))
+    play.begin(stage.release(1))
+    play.agents(told=stage.figures(samples=0, effective_samples=0, replayed=0))
+    for _ in range(5):
+        play.step(stage.release(1))
+    assert play.condition(ConditionType.RECONCILING) == ("True", Reason.GATE_INCONCLUSIVE)
+    assert "0 of 100 samples" in play.message
+    play.tell(stage.figures(), stage.release(1).manifest)
+    assert play.run(stage.release(1)).reason == Reason.ROLLED_OUT
+
+
+def test_a_failed_gate_pauses_where_the_policy_says_so(stage: Any) -> None:
+    play = stage.Play(stage.model(rollout={"onFailure": "Pause"}), stage.fleet(8)).run(stage.release(1))
+    play.begin(stage.release(2))
+    play.agents(told=stage.figures(agreement=0.1))
+    play.step(stage.release(2))
+    assert play.condition(ConditionType.STALLED) == ("True", Reason.PAUSED)
+    assert play.model.status.quarantined == []
+    exposed = play.exposed(stage.release(2).manifest)
+    for _ in range(5):
+        play.step(stage.release(2))
+    assert play.exposed(stage.release(2).manifest) == exposed == 2
+    play.note(resume=play.model.status.paused.since)
+    play.step(stage.release(2))
+    assert play.reason == Reason.PAUSED  # judged anew, and no better
+
+
+def test_offline_nodes_block_nothing_and_catch_up(stage: Any) -> None:
+    play = stage.Play(stage.model(), stage.fleet(6, offline=2)).run(stage.release(1))
     assert play.condition(ConditionType.READY) == ("True", Reason.ROLLED_OUT)
-    assert play.model.status.counts is not None
     assert (play.model.status.counts.live, play.model.status.counts.offline) == (4, 2)
     play.nodes = [replace(node, reachable=True) for node in play.nodes]
-    for _ in range(20):
-        play.step(release(1))
-        play.agents()
-    assert play.exposed(release(1).manifest) == 6
+    play.run(stage.release(1), 20)
+    assert play.exposed(stage.release(1).manifest) == 6
+    assert play.reason == Reason.ROLLED_OUT
 
 
-def test_a_silent_node_pauses_after_its_deadline() -> None:
-    wish = model(rollout={"waves": [{"nodes": 1}, {"percent": 100}], "soak": "0s", "nodeDeadline": "20s"})
-    play = Fleet(wish, fleet(4))
-    for _ in range(10):
-        play.step(release(1))
+def test_reachable_offline_and_never_seen_are_counted_apart(stage: Any) -> None:
+    nodes = stage.fleet(6, offline=3)
+    nodes[0] = replace(nodes[0], seen=False)
+    play = stage.Play(stage.model(), nodes).run(stage.release(1))
+    counts = play.model.status.counts
+    assert (counts.total, counts.live, counts.offline, counts.never_seen) == (6, 3, 2, 1)
+    assert [row.state for row in play.model.status.worst_nodes] == ["Offline", "Offline", "NeverSeen"]
+
+
+def test_a_herd_that_returns_is_spread_and_a_new_class_goes_behind_its_canary(stage: Any) -> None:
+    play = stage.Play(stage.model(rollout={"maxUnavailable": "10%"}), stage.fleet(10, classes=("one",)))
+    play.run(stage.release(1), 120)
+    assert play.reason == Reason.ROLLED_OUT
+    play.nodes += [replace(node, name=f"x{node.name}") for node in stage.fleet(20, classes=("one",))]
+    play.step(stage.release(1))
+    assert play.exposed(stage.release(1).manifest) == 13  # 10 % of 30
+    play.run(stage.release(1), 60)
+    play.edit(rollout={"maxUnavailable": "100%"})
+    play.nodes += [replace(node, name=f"y{node.name}") for node in stage.fleet(8, classes=("two",))]
+    play.step(stage.release(1))
+    play.step(stage.release(1))
+    new = [node for node in play.nodes if node.hardware_class == "two"]
+    assert sum(node.assigned_manifest() is not None for node in new) == 1
+    play.run(stage.release(1), 5)
+    assert play.exposed(stage.release(1).manifest) == 38
+
+
+def test_a_silent_fleet_pauses_after_its_deadline_and_goes_on_when_it_answers(stage: Any) -> None:
+    wish = stage.model(rollout={"waves": [{"nodes": 1}, {"percent": 100}], "soak": "0s", "nodeDeadline": "20s"})
+    play = stage.Play(wish, stage.fleet(4))
+    for _ in range(12):
+        play.step(stage.release(1))
     assert play.condition(ConditionType.STALLED) == ("True", Reason.NODE_DEADLINE)
-    assert play.exposed(release(1).manifest) <= 2
+    assert play.exposed(stage.release(1).manifest) == 2
+    assert play.run(stage.release(1)).reason == Reason.ROLLED_OUT
 
 
-def test_a_restart_never_shortens_the_soak() -> None:
-    play = Fleet(model(), fleet(1))
-    play.step(release(1))
+def test_one_silent_node_is_passed_by_and_named(stage: Any) -> None:
+    play = stage.Play(stage.model(rollout={"nodeDeadline": "20s"}), stage.fleet(8, classes=("one",)))
+    play.begin(stage.release(1))
+    (mute,) = [node.name for node in play.nodes if node.assigned_manifest()]
+    for _ in range(60):
+        play.step(stage.release(1))
+        for node in list(play.nodes):
+            if node.name != mute:
+                play.agents(only=node.name)
+        assert play.exposed(stage.release(1).manifest) <= play.model.status.wave.size
+    assert play.exposed(stage.release(1).manifest) == 8
+    assert mute in {row.name for row in play.model.status.worst_nodes} or play.reason == Reason.ROLLING_OUT
+
+
+def test_a_restart_never_shortens_the_soak(stage: Any) -> None:
+    play = stage.Play(stage.model(), stage.fleet(1))
+    play.begin(stage.release(1))
     play.agents()
-    play.step(release(1), 9)
+    play.step(stage.release(1), 9)
     index = play.model.status.wave.index
     for _ in range(5):  # a restart before the checkpoint forgets what was soaked
         play.soaked, play.soaking = 0.0, False
-        play.step(release(1), 9)
+        play.step(stage.release(1), 9)
     assert play.model.status.wave.index == index
 
 
-Action = st.tuples(
-    st.sampled_from([ModelState.LIVE, ModelState.LIVE, ModelState.LIVE, ModelState.REJECTED, None]),
-    st.sampled_from([1, 2, 3]),
-    st.integers(0, 7),
-)
+def test_the_checkpoint_is_taken_up(stage: Any) -> None:
+    play = stage.Play(stage.model(rollout={"soak": "3m"}), stage.fleet(1))
+    play.begin(stage.release(1))
+    play.agents()
+    for _ in range(14):
+        play.step(stage.release(1), 10)
+    assert play.model.status.wave.soak_elapsed_seconds == 120
+    play.wave = None  # a restart: what counts is the checkpoint
+    for _ in range(7):
+        play.step(stage.release(1), 10)
+    assert play.model.status.wave.index == 1
 
 
-@given(st.integers(1, 8), st.lists(Action, min_size=1, max_size=40))
-def test_exposure_never_exceeds_the_wave_and_the_quarantined_never_returns(count: int, actions: list) -> None:
-    play = Fleet(model(), fleet(count))
-    for state, version, flips in actions:
-        found = release(version)
-        before = {node.name: node.assigned_manifest() for node in play.nodes}
-        decision = play.step(found)
-        wave = play.model.status.wave
-        newly = [name for name, new in decision.assignments.items() if new.live and new.live.manifest != before[name]]
-        if wave is not None and any(decision.assignments[name].live.manifest == found.manifest for name in newly):
-            assert play.exposed(found.manifest) <= max(wave.size, sum(v == found.manifest for v in before.values()))
-        banned = {entry.manifest for entry in play.model.status.quarantined}
-        assert not {decision.assignments[name].live.manifest for name in newly} & banned
-        if state is not None:
-            play.agents(state)
-        chosen = f"n{flips}"
-        play.nodes = [
-            replace(node, reachable=not node.reachable) if node.name == chosen else node for node in play.nodes
-        ]
+def test_approval_lets_each_wave_begin_and_names_spec_and_manifest(stage: Any) -> None:
+    play = stage.Play(stage.model(rollout={"approval": True}), stage.fleet(8))
+    play.run(stage.release(1), 10)
+    assert play.reason == Reason.WAITING_FOR_APPROVAL
+    assert "kubectl edgewright approve nilm -n default" in play.message
+    assert play.exposed(stage.release(1).manifest) == 0
+    manifest = stage.release(1).manifest
+    for wrong in (f"{manifest}/1/1", f"{stage.release(2).manifest}/0/1", f"{manifest}/0/2", "yes"):
+        play.note(approve=wrong)
+        assert play.run(stage.release(1), 3).exposed(manifest) == 0
+    for wave, size in ((0, 2), (1, 4), (2, 8)):
+        play.note(approve=f"{manifest}/{wave}/1")
+        play.run(stage.release(1), 20)
+        assert play.exposed(manifest) == size
+    assert play.reason == Reason.ROLLED_OUT
+
+
+def test_the_maintenance_window_holds_back_moves_but_no_rollback(stage: Any) -> None:
+    window = {"days": ["Mon"], "start": "01:00", "end": "02:00", "timeZone": "Europe/Berlin"}
+    play = stage.Play(stage.model(rollout={"window": window}), stage.fleet(8))
+    play.now = stage.START - timedelta(hours=1, minutes=30)  # Sunday 23:30 in Berlin
+    play.run(stage.release(1), 3)
+    assert play.reason == Reason.OUTSIDE_WINDOW
+    assert "Mon 01:00-02:00 Europe/Berlin" in play.message
+    play.now = stage.START + timedelta(minutes=5)  # Monday 01:05 there
+    play.begin(stage.release(1))
+    play.now += timedelta(hours=2)
+    play.agents(ModelState.REJECTED, "SelfTestFailed")
+    play.step(stage.release(1))
+    assert play.exposed(stage.release(1).manifest) == 0
+
+
+def test_a_window_in_no_time_zone_is_refused_with_the_field(stage: Any) -> None:
+    window = {"days": ["Mon"], "start": "01:00", "end": "02:00", "timeZone": "Europe/Berlinn"}
+    play = stage.Play(stage.model(rollout={"window": window}), stage.fleet(2))
+    play.step(stage.release(1))
+    assert play.condition(ConditionType.STALLED) == ("True", Reason.INVALID_SPEC)
+    assert "spec.rollout.window.timeZone" in play.message
+
+
+def test_at_most_max_unavailable_nodes_are_moved_at_once_over_all_classes(stage: Any) -> None:
+    wish = stage.model(rollout={"waves": [{"percent": 100}], "maxUnavailable": 2})
+    play = stage.Play(wish, stage.fleet(9, classes=("a", "b", "c")))
+    play.begin(stage.release(1))
+    for _ in range(4):
+        play.step(stage.release(1))
+        assert sum(node.unavailable() for node in play.nodes) <= 2
+    first = next(node.name for node in play.nodes if node.assigned_manifest())
+    play.agents(only=first)
+    play.step(stage.release(1))
+    assert play.exposed(stage.release(1).manifest) == 3
+
+
+def test_an_alias_that_moves_on_in_mid_wave_abandons_the_release_under_way(stage: Any) -> None:
+    play = stage.Play(stage.model(), stage.fleet(8)).run(stage.release(1))
+    play.until(stage.release(2), Reason.SOAKING)
+    abandoned = {node.name for node in play.nodes if node.assigned_manifest() == stage.release(2).manifest}
+    play.begin(stage.release(3))
+    taken = {node.name for node in play.nodes if node.assigned_manifest() == stage.release(3).manifest}
+    assert taken == abandoned  # they go first
+    play.run(stage.release(3))
+    assert play.exposed(stage.release(3).manifest) == 8
+    outcomes = [(entry.version, entry.outcome) for entry in play.model.status.history]
+    assert outcomes == [(3, "Promoted"), (2, "Superseded"), (1, "Promoted")]
+
+
+def test_back_and_forth_ends_as_if_it_had_been_so_from_the_start(stage: Any) -> None:
+    play = stage.Play(stage.model(), stage.fleet(8)).run(stage.release(1))
+    for version in (2, 3, 2):
+        play.run(stage.release(version), 4)
+    play.run(stage.release(2))
+    straight = stage.Play(stage.model(), stage.fleet(8)).run(stage.release(1)).run(stage.release(2))
+    assert [node.assigned.live for node in play.nodes] == [node.assigned.live for node in straight.nodes]
+    assert play.reason == straight.reason == Reason.ROLLED_OUT
+
+
+def test_waves_edited_in_mid_rollout_take_nobody_back(stage: Any) -> None:
+    play = stage.Play(stage.model(), stage.fleet(10, classes=("one",)))
+    play.until(stage.release(1), Reason.SOAKING).run(stage.release(1), 4)
+    assert play.exposed(stage.release(1).manifest) == 5
+    play.edit(rollout={"waves": [{"nodes": 1}, {"percent": 100}]})
+    play.run(stage.release(1))
+    assert (play.reason, play.exposed(stage.release(1).manifest)) == (Reason.ROLLED_OUT, 10)
+
+
+def test_nodes_added_removed_and_made_anew_in_mid_wave(stage: Any) -> None:
+    play = stage.Play(stage.model(), stage.fleet(8, classes=("one",)))
+    play.until(stage.release(1), Reason.SOAKING)
+    (canary,) = [node for node in play.nodes if node.assigned_manifest()]
+    play.nodes = [node for node in play.nodes if node.name != canary.name]
+    play.nodes.append(replace(canary, assigned=None, status=None))  # the same name, a new UID
+    play.nodes += [replace(node, name=f"x{node.name}") for node in stage.fleet(4, classes=("one",))]
+    for _ in range(60):
+        play.step(stage.release(1))
+        assert play.exposed(stage.release(1).manifest) <= play.model.status.wave.size
+        play.agents()
+    assert (play.reason, play.exposed(stage.release(1).manifest)) == (Reason.ROLLED_OUT, 12)
+
+
+def test_a_node_that_is_no_longer_selected_loses_the_model(stage: Any) -> None:
+    play = stage.Play(stage.model(), stage.fleet(4)).run(stage.release(1))
+    play.nodes[0] = replace(play.nodes[0], selected=False)
+    decision = play.step(stage.release(1))
+    assert decision.assignments == {"n0": None}
+    assert play.model.status.counts.total == 3
+
+
+def test_what_to_do_when_the_object_goes_is_written_on_the_node(stage: Any) -> None:
+    play = stage.Play(stage.model(deletionPolicy="Remove"), stage.fleet(2)).run(stage.release(1))
+    assert [node.assigned.removed_with_model for node in play.nodes] == [True, True]
+
+
+def test_events_tell_each_turn_once(stage: Any) -> None:
+    play = stage.Play(stage.model(), stage.fleet(8)).run(stage.release(1))
+    told = [event.reason.value for decision in play.decisions for event in decision.events]
+    assert told[:3] == ["Measuring", "RollingOut", "Soaking"]
+    assert told.count("RolledOut") == 1
+    assert len(told) <= 12
+
+
+def test_figures_that_change_within_an_interval_cost_no_write(stage: Any) -> None:
+    play = stage.Play(stage.model(rollout={"soak": "10m"}), stage.fleet(8))
+    play.until(stage.release(1), Reason.SOAKING)
+    play.step(stage.release(1))
+    before = play.model.status
+    play.tell(stage.figures(samples=500, effective_samples=500), stage.release(1).manifest)
+    play.step(stage.release(1))
+    assert play.model.status == before
+
+
+@pytest.mark.parametrize("count", [50, 3000])
+def test_the_status_is_bounded(stage: Any, count: int) -> None:
+    classes = tuple(f"class-{index}" for index in range(40))
+    play = stage.Play(stage.model(rollout={"maxUnavailable": "100%"}), stage.fleet(count, count // 3, classes))
+    play.run(stage.release(1), 4)
+    text = play.model.status.model_dump_json(by_alias=True, exclude_none=True)
+    assert len(text) < 16_000

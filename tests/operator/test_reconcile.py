@@ -163,6 +163,7 @@ class Server:
         before = (self.node.get("status") or {"models": [{}]})["models"][0].get("live")
         entry = {"name": "n/x", "state": state, "target": wanted["manifest"], "reason": "SelfTestFailed"}
         live = served if state == "Live" else before
+        entry["figures"] = {"samples": 500, "effectiveSamples": 500, "agreement": 1.0}
         self.node = self._written(self.node | {"status": {"models": [entry | ({"live": live} if live else {})]}})
 
     def version(self) -> int:

@@ -58,6 +58,14 @@ class Verdict(StrEnum):
     ERROR = "Error"
 
 
+class Outcome(StrEnum):
+    """How a rollout ended."""
+
+    PROMOTED = "Promoted"
+    FAILED = "Failed"
+    SUPERSEDED = "Superseded"
+
+
 class Source(ApiModel):
     """Which release: the alias of a registered model, or one version of it."""
 
@@ -91,8 +99,10 @@ class Selection(ApiModel):
     constraints: Constraints = Constraints()
     candidates: Annotated[int, Field(ge=1, le=8)] = 4
     """How many of the Pareto front each hardware class measures on a real node."""
+    deadline: Duration = "5m"
+    """How long a hardware class is given to measure; then it runs the FP32 parent until it has measured."""
     variant: VariantName | None = None
-    """Pins one variant."""
+    """Pins one variant; nothing is measured then."""
 
 
 class Wave(ApiModel):
@@ -115,10 +125,20 @@ class Gates(ApiModel):
     """What must hold between two waves."""
 
     interval: Duration = "60s"
+    """How often exposed nodes and their controls write their figures in a wave."""
+    deadline: Duration = "1h"
+    """How long a wave that has soaked may wait for evidence; then the rollout pauses."""
     min_samples: Annotated[int, Field(ge=1, le=1_000_000)] = 200
+    """Effective samples over the wave; of more than one node none counts for more than its share of a majority."""
     max_error_rate: Annotated[float, Field(ge=0, le=1)] = 0.01
     max_p95_ratio: Annotated[float, Field(alias="maxP95Ratio", ge=1, le=100)] = 1.2
+    """Against the release before on the same node, else against nodes of the same class that still serve it."""
     min_agreement: Annotated[float, Field(ge=0, le=1)] = 0.95
+    """Share of windows on which old and new model say the same; 0 does not ask."""
+    max_unknown_ratio: Annotated[float | None, Field(ge=0, le=1)] = None
+    max_drift: Annotated[float | None, Field(ge=0)] = None
+    max_rss_ratio: Annotated[float, Field(ge=1, le=100)] = 1.5
+    """Memory of the server, compared as maxP95Ratio is."""
     prometheus: Annotated[list[PrometheusCheck], Field(max_length=8, json_schema_extra=_ATOMIC_LIST)] = []
 
 
@@ -192,6 +212,14 @@ class Quarantined(ApiModel):
     since: Timestamp
 
 
+class Candidate(ApiModel):
+    """One variant as nodes of the class measured it: the median over those nodes."""
+
+    variant: VariantName
+    p50_microseconds: Annotated[int, Field(ge=0)]
+    p95_microseconds: Annotated[int, Field(ge=0)]
+
+
 class HardwareClassStatus(ApiModel):
     """The choice for one hardware class."""
 
@@ -200,7 +228,13 @@ class HardwareClassStatus(ApiModel):
     variant: VariantName | None = None
     reason: Message = ""
     p95_milliseconds: Annotated[float, Field(ge=0)] | None = None
-    candidates: Annotated[list[VariantName], Field(max_length=8, json_schema_extra=_ATOMIC_LIST)] = []
+    candidates: Annotated[list[Candidate], Field(max_length=8, json_schema_extra=_ATOMIC_LIST)] = []
+    """What was measured of this release on this class; empty where nothing was."""
+    measuring_since: Timestamp | None = None
+    """Since when the class is asked to measure and has not."""
+    baseline_p95_microseconds: Annotated[int, Field(ge=0)] | None = None
+    """Median p95 of the class under the release before."""
+    baseline_rss_bytes: Annotated[int, Field(ge=0)] | None = None
 
 
 class WaveStatus(ApiModel):
@@ -222,6 +256,9 @@ class Counts(ApiModel):
     updating: Annotated[int, Field(ge=0)] = 0
     failed: Annotated[int, Field(ge=0)] = 0
     offline: Annotated[int, Field(ge=0)] = 0
+    """No heartbeat for three intervals."""
+    never_seen: Annotated[int, Field(ge=0)] = 0
+    """No heartbeat yet."""
 
 
 class WorstNode(ApiModel):
@@ -241,13 +278,26 @@ class GateCheck(ApiModel):
     limit: float
     samples: Annotated[int, Field(ge=0)]
     verdict: Verdict
+    message: Annotated[str, Field(max_length=256)] = ""
 
 
 class GateStatus(ApiModel):
     """The gate of the current wave."""
 
     verdict: Verdict
+    at: Timestamp | None = None
+    """When the checks were written last; they are written anew once an interval, or when the verdict changes."""
     checks: Annotated[list[GateCheck], Field(max_length=16, json_schema_extra=_ATOMIC_LIST)] = []
+
+
+class Paused(ApiModel):
+    """The rollout waits for a person."""
+
+    reason: Annotated[str, Field(max_length=64)]
+    message: Message = ""
+    since: Timestamp
+    generation: Annotated[int, Field(ge=0)]
+    """Of the spec that it paused under; an edit goes on."""
 
 
 class HistoryEntry(ApiModel):
@@ -257,7 +307,7 @@ class HistoryEntry(ApiModel):
     manifest: Digest
     started: Timestamp
     ended: Timestamp
-    outcome: Annotated[str, Field(max_length=32)]
+    outcome: Outcome
     reason: Annotated[str, Field(max_length=64)]
 
 
@@ -266,6 +316,8 @@ class CompressedModelStatus(ApiModel):
 
     observed_generation: Annotated[int, Field(ge=0)] = 0
     release: ReleaseRef | None = None
+    started: Timestamp | None = None
+    """When the rollout of `release` began."""
     last_good: ReleaseRef | None = None
     quarantined: Annotated[list[Quarantined], Field(max_length=50, json_schema_extra=_ATOMIC_LIST)] = []
     hardware_classes: Annotated[list[HardwareClassStatus], Field(max_length=20, json_schema_extra=_ATOMIC_LIST)] = []
@@ -273,5 +325,6 @@ class CompressedModelStatus(ApiModel):
     counts: Counts | None = None
     worst_nodes: Annotated[list[WorstNode], Field(max_length=10, json_schema_extra=_ATOMIC_LIST)] = []
     gate: GateStatus | None = None
+    paused: Paused | None = None
     history: Annotated[list[HistoryEntry], Field(max_length=10, json_schema_extra=_ATOMIC_LIST)] = []
     conditions: Annotated[list[Condition], Field(max_length=8, json_schema_extra=_BY_TYPE)] = []

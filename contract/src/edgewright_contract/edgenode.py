@@ -63,6 +63,12 @@ class AssignedModel(ApiModel):
     live: Annotated[Assignment | None, Field(json_schema_extra=_ATOMIC)] = None
     benchmark: Annotated[BenchmarkRequest | None, Field(json_schema_extra=_ATOMIC)] = None
     permit: Annotated[str | None, Field(max_length=4096)] = None
+    since: Annotated[str | None, Field(json_schema_extra={"format": "date-time"})] = None
+    """When `live` was last changed."""
+    removed_with_model: bool | None = None
+    """True: deletionPolicy is Remove, so the entry goes when its CompressedModel does."""
+    orphaned: bool | None = None
+    """True: its CompressedModel was deleted with Retain; the node goes on serving."""
 
 
 class EdgeNodeSpec(ApiModel):
@@ -115,19 +121,35 @@ class Benchmark(ApiModel):
 
 
 class Figures(ApiModel):
-    """What the node measured of the model that it serves since `since`: counts, latencies and ratios only."""
+    """What the node measured of the model that it serves since it was loaded: counts, latencies and ratios only.
 
+    Figures of a release that is not served are not reported; a counter never falls while a release is served.
+    """
+
+    manifest: Digest | None = None
+    """The release that they are about; none: the one that is live."""
     samples: Whole = 0
+    """Windows, whoever sent them."""
     effective_samples: Whole = 0
-    """Windows that do not overlap."""
+    """Windows of own readings that do not overlap, the replayed ones included."""
     replayed: Whole = 0
+    """How many of the effective samples came from the ring of own readings."""
     errors: Whole = 0
+    """Windows without a finite answer."""
     p50_microseconds: Whole = 0
     p95_microseconds: Whole = 0
     agreement: Share | None = None
+    """Share of windows on which this and the former model said the same; none: never compared."""
     unknown_ratio: Share | None = None
+    """Share of windows without a known appliance."""
     drift: Annotated[float, Field(ge=0)] | None = None
+    """Distance of the answers from the release's reference statistics."""
     rss_bytes: Whole = 0
+    """Resident memory of the server."""
+    previous_p95_microseconds: Whole = 0
+    """p95 of the release before on this node; 0: not known."""
+    previous_rss_bytes: Whole = 0
+    """Memory of the server with the release before; 0: not known."""
     since: Annotated[str | None, Field(json_schema_extra={"format": "date-time"})] = None
 
 

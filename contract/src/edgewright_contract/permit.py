@@ -1,5 +1,6 @@
 """A permit: a signed statement that lets a node (or all) go back to an older sequence."""
 
+import base64
 from collections.abc import Mapping
 from typing import Annotated, Final
 
@@ -47,6 +48,15 @@ def open_permit(text: str, permit_keys: Mapping[str, ec.EllipticCurvePublicKey])
         raise SignatureError(str(error)) from None
     except ValidationError as error:
         raise SignatureError(f"permit: {error.errors()[0]['loc']}: {error.errors()[0]['msg']}") from None
+
+
+def peek(text: str) -> Permit | None:
+    """What a permit says, unverified: for who wrote it and wants to know when it ends; none if it cannot be read."""
+    try:
+        payload = base64.b64decode(strictjson.loads(text.encode(), limit=MAX_PERMIT_BYTES, what="permit")["payload"])
+        return Permit.model_validate(strictjson.loads(payload, limit=MAX_PERMIT_BYTES, what="permit"))
+    except (strictjson.StrictJsonError, ValidationError, ValueError, KeyError, TypeError):
+        return None
 
 
 def allows(permit: Permit, *, registered_model: str, node: str, from_sequence: int, to_manifest: str, now: int) -> bool:

@@ -1,49 +1,33 @@
-"""The decision: from observed facts and the time to assignments and a status. Pure; deciding twice changes nothing."""
+"""The decision: from observed facts and the time to assignments and a status. Pure; deciding twice changes nothing.
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+What it sees decides it: an operator that was killed in mid-rollout, or a spec edited back and forth, ends as if it had
+been so from the start.
+"""
+
+from collections.abc import Sequence
+from dataclasses import replace
 from datetime import datetime
 
-from edgewright_contract import names
-from edgewright_contract.compressedmodel import (
-    CompressedModelStatus,
-    HistoryEntry,
-    OnFailure,
-    Quarantined,
-    ReleaseRef,
-    WaveStatus,
+from edgewright_contract.compressedmodel import CompressedModelStatus, Outcome, WaveStatus
+from edgewright_contract.conditions import ConditionType, Reason
+from edgewright_contract.edgenode import AssignedModel
+from edgewright_operator import (
+    admission,
+    baselines,
+    history,
+    measure,
+    pins,
+    quarantine,
+    report,
+    rollback,
+    rollout,
+    waves,
 )
-from edgewright_contract.conditions import Reason
-from edgewright_contract.edgenode import AssignedModel, Assignment
-from edgewright_contract.quantities import seconds, share_of
-from edgewright_contract.timestamps import rfc3339
-from edgewright_operator import pins, report, waves
-from edgewright_operator.choose import Choice, choose
+from edgewright_operator.decision import Decision, Event, Round
 from edgewright_operator.facts import ModelFacts, NodeFacts, ReleaseFacts, SourceProblem
 from edgewright_operator.report import Standing
 
-CHECKPOINT_SECONDS = 60
-HISTORY = 10
-
-
-@dataclass(frozen=True, slots=True)
-class Event:
-    """One Kubernetes Event about the CompressedModel."""
-
-    reason: Reason
-    message: str
-    warning: bool = False
-
-
-@dataclass(frozen=True, slots=True)
-class Decision:
-    """What to write: assignments by node (only those that change), the status, and events."""
-
-    status: CompressedModelStatus
-    assignments: Mapping[str, AssignedModel] = field(default_factory=dict)
-    events: tuple[Event, ...] = ()
-    soaking: bool = False
-    """Whether the time until the next decision counts as soak."""
+__all__ = ["Decision", "Event", "decide"]
 
 
 def decide(
@@ -55,243 +39,141 @@ def decide(
 ) -> Decision:
     """One step of the rollout.
 
-    nodes: the selected ones. soaked: seconds that the current wave has soaked in this process, its checkpoint included.
+    nodes: the selected ones, and those that have the model without being selected any more. soaked: seconds that the
+    current wave has soaked in this process, its checkpoint included.
     """
-    release = pins.pinned(model.status, release)
-    if isinstance(release, SourceProblem):
-        return _stand_still(model, nodes, now, release.reason, release.message)
+    selected = [node for node in nodes if node.selected]
+    decision = _decided(Round(model, selected, now, soaked), release)
+    if not model.spec.suspend:
+        left: dict[str, AssignedModel | None] = {node.name: None for node in nodes if not node.selected}
+        decision = replace(decision, assignments={**left, **decision.assignments})
+    return replace(decision, events=(*decision.events, *_turned(model.status, decision.status)))
+
+
+def _decided(now: Round, source: ReleaseFacts | SourceProblem) -> Decision:
+    model = now.model
+    status = quarantine.freed(model)
     if model.spec.suspend:
-        return _stand_still(model, nodes, now, Reason.SUSPENDED, "spec.suspend is true: nothing moves")
-    if not nodes:
-        return _stand_still(model, nodes, now, Reason.NO_NODES, "no EdgeNode matches spec.nodeSelector")
-    status = _begun(model, release, now)
-    if _quarantined(status, release.manifest):
-        message = f"manifest {release.manifest} failed before; `kubectl edgewright unquarantine` frees it"
-        return _rolled_back(model, status, release, nodes, now, (), Reason.QUARANTINED, message)
-    choice = choose(release.release, model.spec.selection)
-    if choice.variant is None:
-        return _stand_still(model, nodes, now, Reason.NO_VARIANT_FITS, choice.reason)
-    if failed := [node for node in nodes if node.failed(release.manifest)]:
-        return _failed(model, status, release, nodes, now, failed)
-    return _advance(model, status, release, choice, nodes, now, soaked)
-
-
-def _begun(model: ModelFacts, release: ReleaseFacts, now: datetime) -> CompressedModelStatus:
-    """The status, with a new rollout begun where the release is another than before."""
-    status = _freed(model)
-    target = _ref(release)
-    if status.release == target and status.wave is not None:
-        return status
-    history = list(status.history)
-    if status.release is not None and status.release != status.last_good and status.release != target:
-        history = _recorded(history, status, now, "Superseded", Reason.ROLLING_OUT)
-    wave = WaveStatus(
-        index=0, of=len(model.spec.rollout.waves), size=0, exposed=0, since=rfc3339(now), soak_elapsed_seconds=0
+        said = "spec.suspend is true: nothing moves until `kubectl edgewright resume`"
+        return rollout.stand(now, status, Standing(Reason.SUSPENDED, said, reconciling=True))
+    away = rollback.retreat(model, status, now.nodes, now.now)
+    found = admission.misplaced(model.spec.rollout.window) or pins.pinned(status, source)
+    if isinstance(found, SourceProblem):
+        standing = Standing(found.reason, found.message, stalled=True)
+        return rollout.stand(now, status, standing, away.assignments, away.permits)
+    if not now.nodes:
+        said = "no EdgeNode matches spec.nodeSelector and the namespace's node selector"
+        return rollout.stand(now, status, Standing(Reason.NO_NODES, said, reconciling=True))
+    decision = _with_release(now, status, found)
+    again = rollback.renewals(model, now.nodes, now.now)
+    return replace(
+        decision,
+        assignments={**again.assignments, **away.assignments, **decision.assignments},
+        permits={**again.permits, **_kept(away, decision), **decision.permits},
     )
-    return status.model_copy(update={"release": target, "wave": wave, "gate": None, "history": history})
 
 
-def _freed(model: ModelFacts) -> CompressedModelStatus:
-    free = model.annotations.get(names.ANNOTATION_UNQUARANTINE)
-    kept = [entry for entry in model.status.quarantined if entry.manifest != free]
-    return model.status.model_copy(update={"quarantined": kept})
+def _with_release(now: Round, status: CompressedModelStatus, release: ReleaseFacts) -> Decision:
+    target = history.ref(release)
+    status = history.begun(status, target, len(now.model.spec.rollout.waves), now.now)
+    if entry := quarantine.holds(status, release.manifest):
+        command = f"kubectl edgewright unquarantine {now.model.name} -n {now.model.namespace}"
+        said = f"version {target.version} failed at {entry.since} ({entry.reason}); `{command}` lets it try again"
+        return rollout.stand(now, status, Standing(Reason.QUARANTINED, said, stalled=True))
+    if rollback.wished(status, target, now.nodes):
+        return _returned(now, status, release)
+    if status.last_good == target:
+        return _settled(now, status, release)
+    return rollout.advance(now, status, release)
 
 
-def _advance(
-    model: ModelFacts,
-    status: CompressedModelStatus,
-    release: ReleaseFacts,
-    choice: Choice,
-    nodes: Sequence[NodeFacts],
-    now: datetime,
-    soaked: float,
-) -> Decision:
-    rollout = model.spec.rollout
-    if not any(node.reachable for node in nodes):
-        return _stand_still(model, nodes, now, Reason.NODES_OFFLINE, "no selected node is reachable: waiting")
-    ordered = waves.order(nodes, model.key, release.manifest)
-    wave = status.wave
-    assert wave is not None  # noqa: S101 - _begun set it
-    index = min(wave.index, len(rollout.waves) - 1)
-    size = waves.size(rollout.waves, index, ordered)
-    due = ordered[:size]
-    heard = [node for node in due if node.reachable]
-    live = bool(heard) and all(node.serves(release.manifest) for node in heard)  # silence is no evidence
-    passed = live and soaked >= seconds(rollout.soak)
-    events: list[Event] = []
-    since = wave.since
-    if passed and index + 1 < len(rollout.waves):
-        events.append(Event(Reason.ROLLING_OUT, f"wave {index + 1} of {len(rollout.waves)} passed: {size} nodes live"))
-        index, since, soaked, live, passed = index + 1, rfc3339(now), 0.0, False, False
-        size = waves.size(rollout.waves, index, ordered)
-        due = ordered[:size]
-    moves = _moves(model, release, choice, due, ordered)
-    exposed = sum(node.assigned_manifest() == release.manifest or node.name in moves for node in nodes)
-    checkpoint = int(soaked // CHECKPOINT_SECONDS) * CHECKPOINT_SECONDS
-    now_wave = WaveStatus(
-        index=index, of=len(rollout.waves), size=size, exposed=exposed, since=since, soak_elapsed_seconds=checkpoint
-    )
-    status = status.model_copy(
-        update={"wave": now_wave, "hardware_classes": report.classes(ordered, choice), "gate": None}
-    )
-    if passed:
-        return _promoted(model, status, release, nodes, now, moves, events)
-    standing = _rolling(rollout.node_deadline, status, live, since, now, soaked, rollout.soak)
-    if standing.reason is Reason.NODE_DEADLINE:
+def _returned(now: Round, status: CompressedModelStatus, release: ReleaseFacts) -> Decision:
+    """An older release that was good here is asked for again: everybody goes back at once, exposed nodes first."""
+    target = history.ref(release)
+    leaving = [
+        node
+        for node in now.nodes
+        if node.assigned and node.assigned.live and node.assigned.live.sequence > target.sequence
+    ]
+    away = rollback.back(now.model, leaving, now.nodes, target, now.now)
+    missing = [node for node in leaving if node.name not in away.assignments]
+    measuring = measure.chosen(now.model, release, waves.order(now.nodes, now.model.key, release.manifest), now.now)
+    moves = waves.moves(now.model, release, missing, now.nodes, measuring, now.now)
+    permits = {
+        node.name: wish
+        for node in missing
+        if node.name in moves and (wish := rollback.permit_for(now.model, node, target)) is not None
+    }
+    status = history.ended(status, Outcome.PROMOTED, Reason.ALIAS_MOVED_BACK, now.now)
+    status = status.model_copy(update={"last_good": target, "gate": None, "paused": None})
+    status = _whole(now, status)
+    said = f"{len(leaving)} nodes go back to version {target.version}"
+    standing = Standing(Reason.ALIAS_MOVED_BACK, said, reconciling=True)
+    done = report.summarized(status, now.model, now.nodes, standing, now.now)
+    return Decision(done, {**moves, **away.assignments}, permits={**permits, **away.permits})
+
+
+def _settled(now: Round, status: CompressedModelStatus, release: ReleaseFacts) -> Decision:
+    """The release is good here. Nodes that come, come back or lost it catch up, each class behind its first node."""
+    model, manifest = now.model, release.manifest
+    ordered = waves.order(now.nodes, model.key, manifest)
+    measuring = measure.chosen(model, release, ordered, now.now)
+    before = baselines.of_classes((), manifest, status.hardware_classes)
+    status = status.model_copy(update={"hardware_classes": report.classes(ordered, measuring, before)})
+    due = waves.proven_first(ordered, manifest)
+    moves = waves.moves(model, release, due, ordered, measuring, now.now)
+    if not admission.is_open(model.spec.rollout.window, now.now):
         moves = {}
-    done = report.summarized(status, model, nodes, release.manifest, standing, now)
-    return Decision(done, moves, tuple(events), soaking=live)
+    heard = [node for node in ordered if node.reachable and not node.failed(manifest)]
+    behind = sum(not node.serves(manifest) for node in heard)
+    standing = _settling(status, behind, sum(node.failed(manifest) for node in ordered), anybody=bool(heard))
+    done = report.summarized(_whole(now, status, len(moves)), model, now.nodes, standing, now.now)
+    assignments: dict[str, AssignedModel | None] = {**measuring.requests, **moves}
+    return Decision(done, assignments)
 
 
-def _rolling(
-    deadline: str, status: CompressedModelStatus, live: bool, since: str, now: datetime, soaked: float, soak: str
-) -> Standing:
+def _settling(status: CompressedModelStatus, behind: int, failed: int, *, anybody: bool) -> Standing:
+    version = status.release.version if status.release else 0
+    returned = bool(status.history) and status.history[0].reason == Reason.ALIAS_MOVED_BACK
+    if not anybody:
+        said = f"version {version} is good, and no selected node is reachable"
+        return Standing(Reason.NODES_OFFLINE, said, reconciling=True)
+    if behind:
+        reason = Reason.ALIAS_MOVED_BACK if returned else Reason.ROLLING_OUT
+        return Standing(reason, f"version {version} is good; {behind} nodes still get it", reconciling=True)
+    aside = f", except {failed} that refused it" if failed else ""
+    reason = Reason.ROLLED_BACK if returned else Reason.ROLLED_OUT
+    return Standing(reason, f"version {version} is live on every reachable node{aside}", ready=True)
+
+
+def _whole(now: Round, status: CompressedModelStatus, moving: int = 0) -> CompressedModelStatus:
+    """The last wave, which all nodes belong to."""
     wave = status.wave
-    assert wave is not None  # noqa: S101 - set by the caller
-    where = f"wave {wave.index + 1} of {wave.of}, {wave.exposed} of {wave.size} nodes exposed"
-    if live:
-        return Standing(Reason.SOAKING, f"{where}: all live, soak of {soak} runs", reconciling=True)
-    if (now - datetime.fromisoformat(since)).total_seconds() > seconds(deadline) + soaked:
-        return Standing(Reason.NODE_DEADLINE, f"{where}: not all live within {deadline}: paused", stalled=True)
-    return Standing(Reason.ROLLING_OUT, where, reconciling=True)
-
-
-def _moves(
-    model: ModelFacts,
-    release: ReleaseFacts,
-    choice: Choice,
-    due: Sequence[NodeFacts],
-    population: Sequence[NodeFacts],
-) -> dict[str, AssignedModel]:
-    """Assignments for due nodes, as many at once as maxUnavailable allows."""
-    assert choice.variant is not None  # noqa: S101 - checked by decide
-    moving = sum(
-        node.reachable and node.assigned_manifest() == release.manifest and not node.serves(release.manifest)
-        for node in population
+    assert wave is not None and status.release is not None  # noqa: S101, PT018 - history.begun set both
+    manifest, last = status.release.manifest, len(now.model.spec.rollout.waves)
+    count = sum(node.assigned_manifest() == manifest for node in now.nodes) + moving
+    size = sum(node.reachable or node.assigned_manifest() == manifest for node in now.nodes)
+    whole = WaveStatus(
+        index=last - 1,
+        of=last,
+        size=max(size, count),
+        exposed=count,
+        since=wave.since,
+        soak_elapsed_seconds=wave.soak_elapsed_seconds,
     )
-    allowed = share_of(model.spec.rollout.max_unavailable, len(population), at_least=1) - moving
-    waiting = [node for node in due if node.assigned_manifest() != release.manifest]
-    live = Assignment(
-        version=release.release.version,
-        sequence=release.release.sequence,
-        manifest=release.manifest,
-        variant=choice.variant.name,
-    )
-    return {node.name: _assigned(model, live) for node in waiting[: max(0, allowed)]}
+    return status.model_copy(update={"wave": whole})
 
 
-def _assigned(model: ModelFacts, live: Assignment) -> AssignedModel:
-    return AssignedModel(name=model.key, registered_model=model.spec.source.registered_model, live=live)
+def _kept(away: rollback.Retreat, decision: Decision) -> dict[str, rollback.PermitWish]:
+    """Permits of the retreat, except for nodes that go elsewhere anyway."""
+    return {name: wish for name, wish in away.permits.items() if name not in decision.assignments}
 
 
-def _promoted(
-    model: ModelFacts,
-    status: CompressedModelStatus,
-    release: ReleaseFacts,
-    nodes: Sequence[NodeFacts],
-    now: datetime,
-    moves: Mapping[str, AssignedModel],
-    events: list[Event],
-) -> Decision:
-    target = _ref(release)
-    if status.last_good != target:
-        history = _recorded(list(status.history), status, now, "Promoted", Reason.ROLLED_OUT)
-        status = status.model_copy(update={"last_good": target, "history": history})
-        events.append(Event(Reason.ROLLED_OUT, f"version {target.version} is live on every reachable node"))
-    standing = Standing(Reason.ROLLED_OUT, f"version {target.version} is live on every reachable node", ready=True)
-    status = report.summarized(status, model, nodes, release.manifest, standing, now)
-    return Decision(status, moves, tuple(events), soaking=True)
-
-
-def _failed(
-    model: ModelFacts,
-    status: CompressedModelStatus,
-    release: ReleaseFacts,
-    nodes: Sequence[NodeFacts],
-    now: datetime,
-    failed: Sequence[NodeFacts],
-) -> Decision:
-    """A node's own veto is evidence at once: the manifest is quarantined and nobody else is exposed to it."""
-    worst = failed[0]
-    why = worst.status.reason if worst.status else ""
-    message = f"{worst.name} refused version {release.release.version}: {why}"
-    entry = Quarantined(manifest=release.manifest, reason=(why or Reason.GATE_FAILED)[:64], since=rfc3339(now))
-    status = status.model_copy(
-        update={
-            "quarantined": [*status.quarantined, entry][-50:],
-            "history": _recorded(list(status.history), status, now, "Failed", Reason.GATE_FAILED),
-        }
-    )
-    events = (Event(Reason.GATE_FAILED, message, warning=True),)
-    return _rolled_back(model, status, release, nodes, now, events, Reason.GATE_FAILED, message)
-
-
-def _rolled_back(
-    model: ModelFacts,
-    status: CompressedModelStatus,
-    release: ReleaseFacts,
-    nodes: Sequence[NodeFacts],
-    now: datetime,
-    events: tuple[Event, ...],
-    reason: Reason,
-    message: str,
-) -> Decision:
-    """Nodes that were exposed go back to the last good release, where there is one and the policy says so."""
-    back: dict[str, AssignedModel] = {}
-    good = status.last_good
-    if good is not None and good != _ref(release) and model.spec.rollout.on_failure is OnFailure.ROLLBACK:
-        for node in nodes:
-            variant = _known_variant(node, good.manifest) or _any_variant(nodes, good.manifest)
-            if node.assigned_manifest() == release.manifest and variant is not None:
-                live = Assignment(
-                    version=good.version, sequence=good.sequence, manifest=good.manifest, variant=variant
-                )
-                back[node.name] = _assigned(model, live)
-    standing = Standing(reason, message, stalled=True)
-    return Decision(report.summarized(status, model, nodes, release.manifest, standing, now), back, events)
-
-
-def _known_variant(node: NodeFacts, manifest: str) -> str | None:
-    served = [node.status.live, node.status.previous] if node.status else []
-    return next((entry.variant for entry in served if entry is not None and entry.manifest == manifest), None)
-
-
-def _any_variant(nodes: Sequence[NodeFacts], manifest: str) -> str | None:
-    found = (_known_variant(node, manifest) for node in nodes)
-    return next((variant for variant in found if variant is not None), None)
-
-
-def _stand_still(
-    model: ModelFacts, nodes: Sequence[NodeFacts], now: datetime, reason: Reason, message: str
-) -> Decision:
-    target = model.status.release.manifest if model.status.release else ""
-    waits = reason in (Reason.SUSPENDED, Reason.NODES_OFFLINE, Reason.NO_NODES)
-    standing = Standing(reason, message, reconciling=waits, stalled=not waits)
-    return Decision(report.summarized(_freed(model), model, nodes, target, standing, now))
-
-
-def _quarantined(status: CompressedModelStatus, manifest: str) -> bool:
-    return any(entry.manifest == manifest for entry in status.quarantined)
-
-
-def _ref(release: ReleaseFacts) -> ReleaseRef:
-    found = release.release
-    return ReleaseRef(version=found.version, sequence=found.sequence, manifest=release.manifest)
-
-
-def _recorded(
-    history: list[HistoryEntry], status: CompressedModelStatus, now: datetime, outcome: str, reason: Reason
-) -> list[HistoryEntry]:
-    ended = status.release
-    if ended is None:
-        return history
-    started = status.wave.since if status.wave else rfc3339(now)
-    entry = HistoryEntry(
-        version=ended.version,
-        manifest=ended.manifest,
-        started=started,
-        ended=rfc3339(now),
-        outcome=outcome,
-        reason=reason,
-    )
-    return [entry, *history][:HISTORY]
+def _turned(before: CompressedModelStatus, after: CompressedModelStatus) -> list[Event]:
+    """An Event when the reason of where the rollout stands changed."""
+    reasons = [{entry.type: entry for entry in status.conditions} for status in (before, after)]
+    old, new = (found.get(ConditionType.READY) for found in reasons)
+    if new is None or (old is not None and old.reason == new.reason):
+        return []
+    stalled = reasons[1].get(ConditionType.STALLED)
+    return [Event(Reason(new.reason), new.message, warning=stalled is not None and stalled.status == "True")]

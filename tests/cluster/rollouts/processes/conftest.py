@@ -127,7 +127,8 @@ class Site:
 
     def wish(self) -> None:
         rollout = {"waves": [{"nodes": 1}, {"percent": 100}], "soak": "2s", "maxUnavailable": "100%"}
-        spec = {"source": {"registeredModel": "nilm-test", "alias": "production"}, "rollout": rollout}
+        source = {"registeredModel": "nilm-test", "alias": "production"}
+        spec = {"source": source, "rollout": rollout, "selection": {"variant": "q"}}
         metadata = {"name": "nilm", "namespace": self.name}
         self.api.apply(
             [{"apiVersion": names.API_VERSION, "kind": "CompressedModel", "metadata": metadata, "spec": spec}]
@@ -172,6 +173,8 @@ class Site:
             before = (node.get("status") or {}).get("models") or [{}]
             entry = {"name": f"{self.name}/nilm", "state": "Live", "target": wanted["manifest"]}
             entry["live"] = {key: wanted[key] for key in ("version", "manifest", "variant")}
+            entry["previous"] = before[0].get("live") or entry["live"]
+            entry["figures"] = {"samples": 500, "effectiveSamples": 500, "p95Microseconds": 90, "agreement": 1.0}
             if wanted["version"] == refused:
                 entry |= {"state": "Rejected", "reason": "SelfTestFailed", "live": before[0].get("live")}
             self._status(name, {"models": [entry]})
@@ -264,7 +267,8 @@ def finished(site: Site, until: Callable[..., Any], version: int) -> None:
     until(done)
     assert site.assigned() == dict.fromkeys(site.nodes, version)
     status = site.model()
-    assert status["counts"] == {"total": NODES, "live": NODES, "updating": 0, "failed": 0, "offline": 0}
+    counts = {"total": NODES, "live": NODES, "updating": 0, "failed": 0, "offline": 0, "neverSeen": 0}
+    assert status["counts"] == counts
     assert {key: status["wave"][key] for key in ("index", "of", "size", "exposed")} == {
         "index": 1, "of": 2, "size": NODES, "exposed": NODES,
     }  # fmt: skip

@@ -92,8 +92,12 @@ def test_a_veto_sends_the_exposed_back_and_a_restart_does_not_forget(
     source.version = 2
     until(lambda: 2 in site.assigned().values())
     assert list(site.assigned().values()).count(2) == 1
-    site.obey(refused=2)
-    until(lambda: (site.model().get("quarantined") or [{}])[0].get("manifest") == manifest(2))
+
+    def condemned() -> bool:
+        site.obey(refused=2)  # one veto asks a second node, two are enough
+        return bool((site.model().get("quarantined") or [{}])[0].get("manifest") == manifest(2))
+
+    until(condemned)
     first.kill()
     first.wait(10)
     start()

@@ -1,0 +1,65 @@
+"""What latency and memory are compared with: the release before on the same node, else its class. Pure."""
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from statistics import median
+
+from edgewright_contract.compressedmodel import HardwareClassStatus
+from edgewright_contract.edgenode import Figures
+from edgewright_operator.facts import NodeFacts
+
+
+@dataclass(frozen=True, slots=True)
+class Baseline:
+    """Medians of a class under the release before; 0: not known."""
+
+    p95_microseconds: float = 0.0
+    rss_bytes: float = 0.0
+
+
+def of_classes(
+    nodes: Iterable[NodeFacts], manifest: str, recorded: Sequence[HardwareClassStatus]
+) -> dict[str, Baseline]:
+    """Of each class: the nodes that serve another release right now; where there is none, what was recorded before."""
+    latencies: dict[str, list[int]] = {}
+    memories: dict[str, list[int]] = {}
+    for node in nodes:
+        figures = _of_another(node, manifest)
+        if figures is None:
+            continue
+        if figures.samples and figures.p95_microseconds:
+            latencies.setdefault(node.hardware_class, []).append(figures.p95_microseconds)
+        if figures.rss_bytes:
+            memories.setdefault(node.hardware_class, []).append(figures.rss_bytes)
+    known = {entry.name: entry for entry in recorded}
+    found = {}
+    for name in known.keys() | latencies.keys() | memories.keys():
+        entry = known.get(name)
+        found[name] = Baseline(
+            median(latencies[name]) if name in latencies else float((entry and entry.baseline_p95_microseconds) or 0),
+            median(memories[name]) if name in memories else float((entry and entry.baseline_rss_bytes) or 0),
+        )
+    return found
+
+
+def p95_ratio(node: NodeFacts, figures: Figures, baselines: Mapping[str, Baseline]) -> float | None:
+    """The node's p95 over what it is compared with; none where nothing is known."""
+    before = figures.previous_p95_microseconds or _baseline(node, baselines).p95_microseconds
+    return figures.p95_microseconds / before if before and figures.p95_microseconds else None
+
+
+def rss_ratio(node: NodeFacts, figures: Figures, baselines: Mapping[str, Baseline]) -> float | None:
+    """The same for the memory of the server."""
+    before = figures.previous_rss_bytes or _baseline(node, baselines).rss_bytes
+    return figures.rss_bytes / before if before and figures.rss_bytes else None
+
+
+def _baseline(node: NodeFacts, baselines: Mapping[str, Baseline]) -> Baseline:
+    return baselines.get(node.hardware_class, Baseline())
+
+
+def _of_another(node: NodeFacts, manifest: str) -> Figures | None:
+    served = node.status.live if node.status else None
+    if served is None or served.manifest == manifest or not node.reachable:
+        return None
+    return node.figures(served.manifest)

@@ -1,0 +1,121 @@
+"""The way back: exposed nodes leave a condemned release at once, and an older one is returned to with permits. Pure."""
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+
+from edgewright_contract.compressedmodel import CompressedModelStatus, Outcome, ReleaseRef
+from edgewright_contract.edgenode import AssignedModel, Assignment
+from edgewright_contract.permit import peek
+from edgewright_operator import quarantine, waves
+from edgewright_operator.facts import ModelFacts, NodeFacts
+
+_RENEW_SECONDS = 3600
+"""A permit that a node still needs is signed anew so long before its end."""
+
+
+@dataclass(frozen=True, slots=True)
+class PermitWish:
+    """A permit to sign and to put into a node's assignment."""
+
+    registered_model: str
+    node: str
+    from_sequence: int
+    to_manifest: str
+
+
+@dataclass(frozen=True, slots=True)
+class Retreat:
+    """Who goes back, to what, and the permits that they need. None as an assignment takes the model away."""
+
+    assignments: Mapping[str, AssignedModel | None]
+    permits: Mapping[str, PermitWish]
+
+
+def retreat(model: ModelFacts, status: CompressedModelStatus, nodes: Sequence[NodeFacts], now: datetime) -> Retreat:
+    """Every node that has a condemned manifest leaves it, offline ones too: they read it when they return.
+
+    Level-triggered and independent of MLflow: whatever becomes of the source, the way back is gone to its end.
+    """
+    condemned = {entry.manifest for entry in status.quarantined}
+    leaving = [node for node in nodes if node.assigned_manifest() in condemned]
+    away: dict[str, AssignedModel | None] = {node.name: None for node in leaving}
+    good = status.last_good
+    if good is None or good.manifest in condemned:
+        return Retreat(away, {})
+    found = back(model, leaving, nodes, good, now)
+    return Retreat({**away, **found.assignments}, found.permits)
+
+
+def back(
+    model: ModelFacts, leaving: Sequence[NodeFacts], everyone: Sequence[NodeFacts], good: ReleaseRef, now: datetime
+) -> Retreat:
+    """Assign `good` to the leaving nodes, each with the variant that it or its class ran of it, where one is known."""
+    known = _known_variants(everyone, good.manifest)
+    assignments: dict[str, AssignedModel | None] = {}
+    permits: dict[str, PermitWish] = {}
+    for node in leaving:
+        variant = _own_variant(node, good.manifest) or known.get(node.hardware_class) or known.get("")
+        if variant is None:
+            continue
+        live = Assignment(version=good.version, sequence=good.sequence, manifest=good.manifest, variant=variant)
+        assignments[node.name] = waves.given(model, live, now)
+        if (wish := permit_for(model, node, good)) is not None:
+            permits[node.name] = wish
+    return Retreat(assignments, permits)
+
+
+def permit_for(model: ModelFacts, node: NodeFacts, target: ReleaseRef) -> PermitWish | None:
+    """The permit for a step to a lower sequence; to its own last known good a node goes back without one."""
+    before = node.assigned.live if node.assigned else None
+    if before is None or before.sequence <= target.sequence:
+        return None
+    return PermitWish(model.spec.source.registered_model, node.name, before.sequence, target.manifest)
+
+
+def renewals(model: ModelFacts, nodes: Iterable[NodeFacts], now: datetime) -> Retreat:
+    """Permits that ran out before their node came back, signed anew."""
+    assignments: dict[str, AssignedModel | None] = {}
+    permits: dict[str, PermitWish] = {}
+    for node in nodes:
+        held = node.assigned
+        if held is None or held.live is None or held.permit is None or node.serves(held.live.manifest):
+            continue
+        said = peek(held.permit)
+        if not node.reachable or said is None or said.not_after > now.timestamp() + _RENEW_SECONDS:
+            continue
+        assignments[node.name] = held
+        permits[node.name] = PermitWish(held.registered_model, node.name, said.from_sequence, held.live.manifest)
+    return Retreat(assignments, permits)
+
+
+def wished(status: CompressedModelStatus, target: ReleaseRef, nodes: Iterable[NodeFacts]) -> bool:
+    """Whether `target` is an older release that was good here: going to it is a rollback, without waves."""
+    if quarantine.holds(status, target.manifest) is not None or not promoted(status, target.manifest):
+        return False
+    newest = max((node.assigned.live.sequence for node in nodes if node.assigned and node.assigned.live), default=0)
+    return newest > target.sequence
+
+
+def promoted(status: CompressedModelStatus, manifest: str) -> bool:
+    """Whether the release once reached all nodes through all gates here."""
+    if status.last_good is not None and status.last_good.manifest == manifest:
+        return True
+    return any(entry.manifest == manifest and entry.outcome is Outcome.PROMOTED for entry in status.history)
+
+
+def _own_variant(node: NodeFacts, manifest: str) -> str | None:
+    served = [node.status.live, node.status.previous] if node.status else []
+    return next((entry.variant for entry in served if entry is not None and entry.manifest == manifest), None)
+
+
+def _known_variants(nodes: Iterable[NodeFacts], manifest: str) -> dict[str, str]:
+    """Of each class, and under "" of any, a variant of the release that some node has or had."""
+    found: dict[str, str] = {}
+    for node in nodes:
+        live = node.assigned.live if node.assigned else None
+        given = live.variant if live is not None and live.manifest == manifest else None
+        if variant := _own_variant(node, manifest) or given:
+            found.setdefault(node.hardware_class, variant)
+            found.setdefault("", variant)
+    return found

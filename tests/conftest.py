@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -117,3 +118,38 @@ def tracebase_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
         rows = zip(clock, trace.watts.tolist(), strict=True)
         file.write_text("\n".join(f"{day}/{month}/{year} {time};{watts};{watts}" for time, watts in rows))
     return folder
+
+
+@pytest.fixture(scope="session")
+def runnable_release() -> Callable[[str], UnsignedRelease]:
+    """`runnable_release(name)`: one variant that an agent can run, with the golden answers that it really gives."""
+    import numpy as np
+    from onnx import TensorProto, helper, numpy_helper
+
+    from edgewright_contract import release as contract
+    from edgewright_pipelines import release
+
+    window, labels = 64, ("fridge", "kettle")
+    weight = np.stack([-np.ones(window), np.ones(window)], 1).astype(np.float32) / (window * 1000)
+    nodes = [
+        helper.make_node("Flatten", ["watts"], ["flat"], axis=1),
+        helper.make_node("MatMul", ["flat", "w"], ["logits"]),
+        helper.make_node("Softmax", ["logits"], ["probabilities"], axis=1),
+    ]
+    watts = helper.make_tensor_value_info("watts", TensorProto.FLOAT, ["batch", 1, window])
+    answer = helper.make_tensor_value_info("probabilities", TensorProto.FLOAT, ["batch", len(labels)])
+    graph = helper.make_graph(nodes, "runnable", [watts], [answer], [numpy_helper.from_array(weight, "w")])
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 20)], ir_version=10)
+    onnx = bytes(model.SerializeToString())
+    golden = np.stack([np.full(window, 5), np.full(window, 2000)]).astype(np.uint16)
+
+    def make(name: str) -> UnsignedRelease:
+        digest = "sha256:" + "3" * 64
+        origin = release.Origin(name, digest, digest, True, datetime(2026, 1, 1, tzinfo=UTC))
+        figures = release.Figures(128, 128, 1.0, 2.0, None)
+        variant = release.BuiltVariant("base-fp32", onnx, contract.Precision.FP32, None, None, figures)
+        reference = release.reference_of(labels, np.array([0, 1]), golden)
+        size = contract.Window(seconds=window, hop_seconds=16)
+        return release.build(origin, size, labels, [variant], golden, reference, tolerance=0.01)
+
+    return make

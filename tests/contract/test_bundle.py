@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+import base64
+import hashlib
+import json
 import warnings
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 from cryptography.hazmat.primitives.asymmetric import ec
 from hypothesis import given
 from hypothesis import strategies as st
 
-from edgewright_contract import bundle, keys
+from edgewright_contract import bundle, dsse, keys
 from edgewright_contract.digests import digest_of
 from edgewright_contract.dsse import SignatureError
 
@@ -103,3 +108,63 @@ def test_we_verify_what_model_signing_signs(folder: Path) -> None:
         signing.Config().use_elliptic_key_signer(private_key=private).sign(folder, signature)
     manifest = bundle.verify(signature.read_bytes(), _TRUSTED)
     assert manifest.files == {name: digest_of(data) for name, data in _FILES.items()}
+
+
+def _genuine(edit: Callable[[dict[str, Any]], object]) -> bytes:
+    """A statement that the trusted key really signed, and that says something odd."""
+    document = json.loads(_SIGNED)
+    statement = json.loads(base64.b64decode(document["dsseEnvelope"]["payload"]))
+    edit(statement)
+    document["dsseEnvelope"] = dsse.seal(dsse.canonical(statement), dsse.IN_TOTO, _KEY)
+    return json.dumps(document, separators=(",", ":")).encode()
+
+
+def _rooted(statement: dict[str, Any]) -> None:
+    """The root digest made to fit again, as a signer who goes wrong would."""
+    digests = b"".join(bytes.fromhex(resource["digest"]) for resource in statement["predicate"]["resources"])
+    statement["subject"][0]["digest"]["sha256"] = hashlib.sha256(digests).hexdigest()
+
+
+def _resources(change: Callable[[list[dict[str, Any]]], object]) -> Callable[[dict[str, Any]], None]:
+    def edit(statement: dict[str, Any]) -> None:
+        change(statement["predicate"]["resources"])
+        _rooted(statement)
+
+    return edit
+
+
+def test_a_statement_signed_again_unchanged_verifies() -> None:
+    assert bundle.verify(_genuine(lambda _: None), _TRUSTED).files == bundle.verify(_SIGNED, _TRUSTED).files
+
+
+@pytest.mark.parametrize(
+    ("edit", "told"),
+    [
+        (_resources(lambda r: r.append({**r[0], "digest": "0" * 64})), "stands twice"),
+        (_resources(lambda r: r.append(r[0])), "stands twice"),
+        (_resources(lambda r: r[0].update(name="../up")), "plain relative path"),
+        (_resources(lambda r: r[0].update(name="/etc/passwd")), "plain relative path"),
+        (_resources(lambda r: r[0].update(name="a" * 200)), "plain relative path"),
+        (_resources(lambda r: r[0].update(name="a\n")), "plain relative path"),
+        (_resources(lambda r: r[0].update(algorithm="md5")), "name and a sha256 digest"),
+        (_resources(lambda r: r[0].update(algorithm="SHA256")), "name and a sha256 digest"),
+        (_resources(lambda r: r[0].update(digest=r[0]["digest"].upper())), "has no sha256 digest"),
+        (_resources(lambda r: r.clear()), "1 to 256 resources"),
+        (
+            _resources(lambda r: r.extend({**r[0], "name": f"f{number}"} for number in range(256))),
+            "1 to 256 resources",
+        ),
+        (lambda s: s["predicate"]["resources"].reverse(), "root digest does not fit"),
+        (lambda s: s["predicate"]["resources"].pop(), "root digest does not fit"),
+        (lambda s: s["subject"].append(s["subject"][0]), "exactly one subject"),
+        (lambda s: s["subject"][0].update(digest={}), "exactly one subject"),
+        (lambda s: s.update(_type="https://in-toto.io/Statement/v0.1"), "is needed"),
+        (lambda s: s.update(predicateType="https://slsa.dev/provenance/v1"), "is needed"),
+        (lambda s: s.update(predicate=[]), "resources"),
+    ],
+)
+def test_a_genuine_signature_over_an_odd_statement_is_refused(
+    edit: Callable[[dict[str, Any]], object], told: str
+) -> None:
+    with pytest.raises(SignatureError, match=told):
+        bundle.verify(_genuine(edit), _TRUSTED)

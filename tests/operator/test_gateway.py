@@ -13,7 +13,7 @@ import pytest
 
 from edgewright_contract import bundle, keys, names, trust
 from edgewright_contract.digests import digest_of
-from edgewright_operator.gateway import access, app, blobs, index, intake, trusted
+from edgewright_operator.gateway import access, answers, app, blobs, index, intake, trusted
 from edgewright_operator.mlflow import MlflowRegistry
 
 OPERATOR = "system:serviceaccount:edgewright:operator"
@@ -394,7 +394,7 @@ async def test_ranges(
         assert answer.content == whole
 
 
-async def test_conditions_and_head(gateway: httpx2.AsyncClient, world: World) -> None:
+async def test_conditions_and_head(gateway: httpx2.AsyncClient, world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     await taken(gateway, world)
     whole = world.files["release/variants/base-int8.onnx"]
     path, tag = blob(digest_of(whole)), f'"{digest_of(whole)}"'
@@ -406,6 +406,7 @@ async def test_conditions_and_head(gateway: httpx2.AsyncClient, world: World) ->
     part = {"Range": "bytes=0-1"}
     assert (await gateway.get(path, headers=token("a", **part, **{"If-Range": tag}))).status_code == 206
     assert (await gateway.get(path, headers=token("a", **part, **{"If-Range": '"x"'}))).status_code == 200
+    monkeypatch.setattr(answers.os, "pread", lambda *_: pytest.fail("HEAD read the file"))
     head = await gateway.head(path, headers=token("a", **part))
     assert (head.status_code, head.content, head.headers["Content-Length"]) == (200, b"", str(SIZE))
     assert (await gateway.head("/trust", headers=token("a"))).headers["ETag"] == f'"{world.trust_digest()}"'

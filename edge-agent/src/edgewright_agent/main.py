@@ -18,7 +18,7 @@ import httpx2
 from cryptography.hazmat.primitives.asymmetric import ec
 from pydantic import ValidationError
 
-from edgewright_agent import hardware, verify
+from edgewright_agent import hardware, install, verify
 from edgewright_agent.agent import Agent
 from edgewright_agent.download import Gateway
 from edgewright_agent.kube import Kube
@@ -40,6 +40,9 @@ settings come from the environment, with the prefix {PREFIX}:
 examples:
   edgewright-agent run          follow the EdgeNode of this node, serve on 127.0.0.1:8080
   edgewright-agent hardware     print what this node is (class, flags, cores) as JSON and end
+  edgewright-agent install --systemd --dry-run --node plant-a-1 \\
+      --api-url https://10.0.0.1:6443 --gateway-url https://gateway:8443
+                                print the unit, the user and the settings that would be written
 """
 
 
@@ -54,9 +57,48 @@ def main() -> int:
     commands = parser.add_subparsers(dest="command", required=True)
     commands.add_parser("run", help="follow the EdgeNode of this node and serve")
     commands.add_parser("hardware", help="print what this node is")
-    if parser.parse_args().command == "hardware":
+    _add_install(commands)
+    arguments = parser.parse_args()
+    if arguments.command == "hardware":
         print(hardware.measured(None).model_dump_json(by_alias=True, indent=2))
         return 0
+    return _install(arguments) if arguments.command == "install" else _serve()
+
+
+def _add_install(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
+    parser = commands.add_parser("install", help="make this a service of the machine")
+    parser.add_argument("--systemd", action="store_true", required=True, help="the one kind of service there is")
+    parser.add_argument("--root", type=Path, help="write below this folder and start nothing")
+    parser.add_argument("--dry-run", action="store_true", help="print what would be written and write nothing")
+    parser.add_argument("--node", required=True, help="name of the node")
+    parser.add_argument("--api-url", required=True, help="base URL of the API server")
+    parser.add_argument("--gateway-url", required=True, help="base URL of the model gateway")
+    parser.add_argument("--api-ca", help="PEM file of the API server's authority")
+    parser.add_argument("--gateway-ca", help="PEM file of the gateway's authority")
+    parser.add_argument("--host", help="address to serve on; 127.0.0.1 without it")
+    parser.add_argument("--port", help="port to serve on; 8080 without it")
+
+
+def _install(arguments: argparse.Namespace) -> int:
+    names = ("node", "api_url", "gateway_url", "api_ca", "gateway_ca", "host", "port")
+    given = {name.upper(): value for name in names if (value := getattr(arguments, name)) is not None}
+    try:
+        install.checked(given)
+        files = install.planned(given, install.own_command())
+        if arguments.dry_run:
+            for file in files:
+                print(f"# {file.path} ({file.mode:o})\n{file.text}")
+            return 0
+        for sentence in install.apply(files, arguments.root or Path("/"), start=arguments.root is None):
+            print(sentence)
+    except install.InstallError as error:
+        print(f"edgewright-agent: {error}", file=sys.stderr)
+        return 1
+    print(f"next: put the root key to {install.CONFIG}/root.pub and the tokens to {install.STATE}/tokens/")
+    return 0
+
+
+def _serve() -> int:
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
     logging.getLogger("httpx2").setLevel(logging.WARNING)
     try:

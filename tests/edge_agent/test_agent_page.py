@@ -12,11 +12,12 @@ from edgewright_agent.settings import AgentSettings
 from edgewright_contract.edgenode import ModelState
 
 PAGE = (Path(__file__).parents[2] / "docs" / "agent.md").read_text()
+SETTINGS = PAGE.split("## Settings")[1].split("\n## ")[0]
 
 
 @pytest.mark.parametrize("field", AgentSettings.model_fields)
 def test_each_setting_stands_there_with_its_default(field: str) -> None:
-    (row,) = [line for line in PAGE.splitlines() if re.match(rf"\| .*`{field.upper()}`", line)]
+    (row,) = [line for line in SETTINGS.splitlines() if re.match(rf"\| .*`{field.upper()}`", line)]
     default = AgentSettings.model_fields[field].default
     if isinstance(default, int | float) and not isinstance(default, bool):
         units = {2 * 1024**3: "2 GiB", 128 * 1024**2: "128 MiB", 16 * 1024**2: "16 MiB"}

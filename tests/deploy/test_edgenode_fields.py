@@ -9,7 +9,7 @@ import pytest
 
 from edgewright_contract import crd
 
-# Digests and names that the operator chose, states and reasons from closed sets, counts, sizes, latencies, ratios, times.
+# Digests and names that the operator chose, states and reasons of closed sets, counts, sizes, latencies, ratios, times.
 # No address, no token, no watt, no appliance.
 _ALLOWED = {
     "spec.trust",

@@ -2,7 +2,7 @@
 
 import typer
 
-from edgewright_cli import data, demo, evaluate, keys, nodes, release, train
+from edgewright_cli import data, demo, evaluate, keys, nodes, release, sweep, train
 
 app = typer.Typer(
     name="edgewright",
@@ -13,6 +13,7 @@ app = typer.Typer(
 )
 app.command("demo")(demo.demo)
 app.command("train")(train.train)
+app.command("sweep")(sweep.sweep)
 app.command("evaluate")(evaluate.evaluate)
 app.add_typer(data.app, name="data")
 app.add_typer(keys.app, name="keys")

@@ -16,6 +16,7 @@ from edgewright_operator import (
     baselines,
     history,
     measure,
+    orphans,
     pins,
     quarantine,
     report,
@@ -46,7 +47,8 @@ def decide(
     decision = _decided(Round(model, selected, now, soaked), release)
     if not model.spec.suspend:
         left: dict[str, AssignedModel | None] = {node.name: None for node in nodes if not node.selected}
-        decision = replace(decision, assignments={**left, **decision.assignments})
+        tended = orphans.adopted(model, selected)
+        decision = replace(decision, assignments={**left, **tended, **decision.assignments})
     return replace(decision, events=(*decision.events, *_turned(model.status, decision.status)))
 
 

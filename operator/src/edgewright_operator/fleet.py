@@ -97,7 +97,9 @@ class Fleet:
         """Models that select the node, or that it was assigned to."""
         if node is None:
             return set()
-        found = {entry.name for entry in node.spec.models} & self.wishes.items.keys() if node.spec else set()
+        assigned = node.spec.models if node.spec else ()
+        known = self.wishes.items.keys()  # an entry without its model is looked at until it is marked as orphaned
+        found = {entry.name for entry in assigned if entry.name in known or not entry.orphaned}
         for key, wish in self.wishes.items.items():
             facts = wish.facts
             if isinstance(facts, ModelFacts) and facts.spec.node_selector.match_labels.items() <= node.labels.items():

@@ -10,7 +10,7 @@ from pydantic import ValidationError
 from edgewright_contract import names
 from edgewright_contract.compressedmodel import CompressedModelSpec, CompressedModelStatus
 from edgewright_contract.conditions import Reason
-from edgewright_contract.edgenode import EdgeNodeSpec
+from edgewright_contract.edgenode import AssignedModel, EdgeNodeSpec
 from edgewright_operator.facts import ModelFacts, NodeFacts, SourceProblem
 from edgewright_operator.views import EdgeNodeView, NamespaceView
 
@@ -45,8 +45,25 @@ def selected(
     return [node for node in edge_nodes if wanted <= node.labels.items() and node.spec is not None]
 
 
+def left(key: str, edge_nodes: Iterable[EdgeNodeView], chosen: Iterable[EdgeNodeView]) -> list[EdgeNodeView]:
+    """EdgeNodes that have the model `key` without being selected by it any more."""
+    kept = {node.name for node in chosen}
+    return [node for node in edge_nodes if node.name not in kept and entry_of(node, key) is not None]
+
+
+def entry_of(node: EdgeNodeView, key: str) -> AssignedModel | None:
+    """What the node is assigned of the model `key`."""
+    return next((entry for entry in node.spec.models if entry.name == key), None) if node.spec else None
+
+
 def node_facts(
-    node: EdgeNodeView, key: str, beats: Mapping[str, datetime], now: datetime, stale_seconds: float
+    node: EdgeNodeView,
+    key: str,
+    beats: Mapping[str, datetime],
+    now: datetime,
+    stale_seconds: float,
+    *,
+    selected: bool = True,
 ) -> NodeFacts:
     """One EdgeNode as the model `key` sees it."""
     hardware = node.hardware
@@ -54,14 +71,15 @@ def node_facts(
     if hardware is not None and override:
         hardware = hardware.model_copy(update={"class_": override})
     beat = beats.get(node.name)
-    assigned = node.spec.models if node.spec else ()
     return NodeFacts(
         node.name,
         node.labels,
         beat is not None and (now - beat).total_seconds() < stale_seconds,
         hardware,
-        next((entry for entry in assigned if entry.name == key), None),
+        entry_of(node, key),
         next((entry for entry in node.models if entry.name == key), None),
+        beat is not None,
+        selected,
     )
 
 

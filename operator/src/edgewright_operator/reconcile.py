@@ -6,7 +6,7 @@ a kill between any two writes leaves no exposure that the status does not allow.
 
 import asyncio
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import Any
 
@@ -14,13 +14,14 @@ import structlog
 
 from edgewright_contract.conditions import Reason
 from edgewright_contract.edgenode import AssignedModel, EdgeNodeSpec
-from edgewright_operator import metrics, observe, unreadable
+from edgewright_operator import metrics, observe, orphans, permits, unreadable
 from edgewright_operator.api import ClusterError, Conflict, NotLeading
 from edgewright_operator.cluster import Cluster
 from edgewright_operator.decide import Decision, Event, decide
 from edgewright_operator.facts import ModelFacts, SourceProblem
 from edgewright_operator.fleet import Fleet, Wish
 from edgewright_operator.polling import Polling
+from edgewright_operator.promql import Promql
 from edgewright_operator.settings import Settings
 from edgewright_operator.views import EdgeNodeView
 
@@ -48,6 +49,7 @@ class Reconciler:
     polling: Polling
     settings: Settings
     memories: dict[str, _Memory] = field(default_factory=dict)
+    promql: Promql | None = None
 
     async def model(self, key: str, now: datetime, monotonic: float) -> None:
         """Act on one CompressedModel.
@@ -60,6 +62,7 @@ class Reconciler:
         if wish is None:
             self.memories.pop(key, None)
             self.polling.forget(key)
+            await self._orphaned(key)
         elif isinstance(wish.facts, SourceProblem):
             await self._unreadable(wish, wish.facts, now)
         else:
@@ -70,17 +73,24 @@ class Reconciler:
         if source is None:  # the answer wakes us
             return
         memory = self.memories.setdefault(model.key, _Memory())
+        if self.promql is not None:
+            answers = self.promql.latest(model.key, model.spec.rollout.gates, monotonic)
+            model = replace(model, prometheus=answers)
         chosen = self._chosen(model)
+        left = observe.left(model.key, self.fleet.edge_nodes.items.values(), chosen)
         beats = self.fleet.heartbeats()
         stale = self.settings.stale_seconds
         facts = [observe.node_facts(node, model.key, beats, now, stale) for node in chosen]
+        facts += [observe.node_facts(node, model.key, beats, now, stale, selected=False) for node in left]
         with metrics.RECONCILE.time():
             decision = decide(model, source.found, facts, now, _soaked(model, memory, monotonic))
         memory.soaking, memory.decided_at = decision.soaking, monotonic
         metrics.decided(model, decision)
         await self._report(wish, model, decision)
-        await self._tell(wish.item, decision.events, now)
-        await self._apply(model.key, decision.assignments, {node.name: node for node in chosen}, source.trust)
+        moves, problem = permits.attached(decision.assignments, decision.permits, self.settings.permit_key_file, now)
+        missing = (Event(Reason.PERMIT_MISSING, problem, warning=True),) if problem else ()
+        await self._tell(wish.item, (*decision.events, *missing), now)
+        await self._apply(model.key, moves, {node.name: node for node in [*chosen, *left]}, source.trust)
 
     def _chosen(self, model: ModelFacts) -> list[EdgeNodeView]:
         namespace = self.fleet.namespaces.items.get(model.namespace)
@@ -154,6 +164,19 @@ class Reconciler:
             return
         await self._write_status(wish.item, status)
         await self._tell(wish.item, (Event(problem.reason, problem.message, warning=True),), now)
+
+    async def _orphaned(self, key: str) -> None:
+        """Tidy the nodes of a model that is gone; only when the API server says right now that it is."""
+        left = {node.name: node for node in observe.left(key, self.fleet.edge_nodes.items.values(), ())}
+        entries = {name: observe.entry_of(node, key) for name, node in left.items()}
+        due = {name: entry for name, entry in entries.items() if entry is not None and not entry.orphaned}
+        if not due:
+            return
+        found = await self.cluster.compressed_model(*key.split("/", 1))
+        if found is not None:
+            self.fleet.wishes.seen(found)
+            return
+        await self._apply(key, {name: orphans.left_behind(entry) for name, entry in due.items()}, left, None)
 
     async def _tell(self, item: Object, events: Sequence[Event], now: datetime) -> None:
         """Events are for people: one that is refused is logged and holds up nothing."""

@@ -35,6 +35,10 @@ class Settings(BaseSettings):
     """Age of a heartbeat after which a node counts as offline."""
     single_tenant: bool = False
     """Whether a namespace without the node-selector annotation may select any node."""
+    permit_key_file: Path = Path("/var/run/edgewright/permit/permit.key")
+    """PEM file of the key that signs permits; without it nodes go back to their own last known good only."""
+    prometheus_url: str | None = None
+    """Base URL of the Prometheus that spec.rollout.gates.prometheus is asked of."""
     lease_seconds: int = Field(default=15, ge=1)
     """Life of the election Lease."""
     metrics_host: str = "127.0.0.1"

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
+import tracemalloc
 from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -13,7 +15,7 @@ import pytest
 
 from edgewright_contract import bundle, keys, names, trust
 from edgewright_contract.digests import digest_of
-from edgewright_operator.gateway import access, answers, app, blobs, index, intake, trusted
+from edgewright_operator.gateway import access, answers, app, blobs, index, intake, ranges, trusted
 from edgewright_operator.mlflow import MlflowRegistry
 
 OPERATOR = "system:serviceaccount:edgewright:operator"
@@ -571,6 +573,81 @@ async def test_a_full_cache_forgets_the_release_that_came_in_first(
     assert taking.blobs.find(first.release.variant("base-fp32").digest) is None
     # what both have stays
     assert all(taking.blobs.find(digest) for digest in second.manifest.files.values())
+
+
+async def test_two_who_ask_at_once_cause_one_download(gateway: httpx2.AsyncClient, world: World) -> None:
+    answers_ = await asyncio.gather(*(taken(gateway, world) for _ in range(5)))
+    assert [answer.status_code for answer in answers_] == [200] * 5
+    fetched = [path for path in world.asked if path.endswith("base-int8.onnx")]
+    assert len(fetched) == 1
+
+
+async def test_a_download_that_breaks_off_leaves_nothing_and_is_tried_again(
+    gateway: httpx2.AsyncClient, world: World
+) -> None:
+    async def half() -> AsyncIterator[bytes]:
+        yield world.files["release/variants/base-int8.onnx"][:100]
+        raise httpx2.ReadError("reset")
+
+    real = world.mlflow
+    path = "/variants/base-int8.onnx"
+    world.mlflow = lambda r: httpx2.Response(200, content=half()) if r.url.path.endswith(path) else real(r)  # type: ignore[method-assign]
+    async with world.start() as client:
+        answer = await taken(client, world)
+        assert (answer.status_code, answer.json()["reason"]) == (503, "SourceUnavailable")
+        kept = [file.name for file in (world.folder / "cache" / "blobs").iterdir()]
+        assert not [name for name in kept if name.endswith(".part")]
+        assert world.digest("variants/base-int8.onnx").removeprefix("sha256:") not in kept
+    assert (await taken(gateway, world)).status_code == 200
+
+
+async def test_a_large_file_goes_in_and_out_without_being_in_memory(
+    world: World, small_release: Callable[..., Any]
+) -> None:
+    size, piece = 24 * 1024 * 1024, bytes(range(256)) * 256
+    files = small_release(MODEL, {"variants/base-fp32.onnx": piece * (size // len(piece))}).numbered(1, 100)
+    manifest = bundle.sign(MODEL, files, world.release_key)
+    large = digest_of(files.pop("variants/base-fp32.onnx"))
+    world.files = {f"release/{path}": data for path, data in files.items()} | {names.MANIFEST_FILE: manifest}
+    world.manifest = digest_of(manifest)
+    world.specs["nodeA"]["models"][0]["live"].update(manifest=world.manifest, variant="base-fp32")
+
+    async def pieces() -> AsyncIterator[bytes]:
+        for _ in range(size // len(piece)):
+            yield piece
+
+    real = world.mlflow
+    path = "/variants/base-fp32.onnx"
+    world.mlflow = lambda r: httpx2.Response(200, content=pieces()) if r.url.path.endswith(path) else real(r)  # type: ignore[method-assign]
+    taking = world.intake()
+    tracemalloc.start()
+    await taking.take(MODEL, 1, world.manifest)
+    file = taking.blobs.find(large)
+    assert file is not None
+    answer = answers.FilePiece(file, ranges.Part(0, size), 200, {})
+    sent = 0
+
+    async def send(message: Any) -> None:
+        nonlocal sent
+        sent += len(message.get("body", b""))
+
+    await answer({"type": "http", "method": "GET"}, None, send)  # type: ignore[arg-type]
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert sent == size
+    assert peak < 4 * 1024 * 1024
+
+
+async def test_a_file_that_becomes_shorter_while_it_is_sent_ends_the_answer(tmp_path: Path) -> None:
+    file = tmp_path / "f"
+    file.write_bytes(b"x" * 10)
+    answer = answers.FilePiece(file, ranges.Part(0, 20), 200, {})
+
+    async def send(_: Any) -> None:
+        pass
+
+    with pytest.raises(RuntimeError, match="became shorter"):
+        await answer({"type": "http", "method": "GET"}, None, send)  # type: ignore[arg-type]
 
 
 async def test_the_same_bytes_in_a_renewed_release_are_not_downloaded_again(

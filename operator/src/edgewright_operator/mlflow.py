@@ -91,13 +91,15 @@ class MlflowRegistry:
         Raises:
             Unavailable
         """
+        if "'" in model:  # it would end the text in the filter; no release can have such a name
+            return None
         token = ""
         for _ in range(_MAX_PAGES):
             query = {"filter": f"name='{model}'", "max_results": "200", "order_by": "version_number DESC"}
             body = await self._json(
                 f"{_API}/model-versions/search", **query, **({"page_token": token} if token else {})
             )
-            for entry in (body or {}).get("model_versions", []):
+            for entry in (body or {}).get("model_versions") or []:
                 found = _version({"model_version": entry})
                 if found.tags.get(tag) == value:
                     return found
@@ -117,7 +119,7 @@ class MlflowRegistry:
             await self._require_model(model)
             raise VersionNotFound(f"registered model {model} has no version {version}")
         uri = body.get("artifact_uri")
-        path = uri.removeprefix(_SCHEME).strip("/") if isinstance(uri, str) and uri.startswith(_SCHEME) else ""
+        path = uri.removeprefix(_SCHEME).removesuffix("/") if isinstance(uri, str) and uri.startswith(_SCHEME) else ""
         if not _plain(path):
             raise Unavailable(f"{model} version {version} lies at {uri!r}: only files that MLflow serves are read")
         return path
@@ -211,7 +213,7 @@ def _plain(path: str) -> bool:
 def _version(body: Mapping[str, Any]) -> ModelVersion:
     try:
         entry = body["model_version"]
-        tags = {str(tag["key"]): str(tag.get("value", "")) for tag in entry.get("tags", [])}
+        tags = {str(tag["key"]): str(tag.get("value", "")) for tag in entry.get("tags") or []}
         return ModelVersion(int(entry["version"]), tags)
-    except (KeyError, TypeError, ValueError) as error:
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise Unavailable(f"MLflow gave a model version that cannot be read: {error!r}") from error

@@ -146,13 +146,13 @@ def artifacts(client: MlflowClient, name: str, version: int) -> Iterator[httpx2.
         RegistryError: they do not lie behind the MLflow server.
     """
     base = str(client.get_model_version_download_uri(name, str(version)))
-    if not base.startswith(_SCHEME):
+    if not base.startswith(_SCHEME) or base.startswith(f"{_SCHEME}/"):  # the latter would name another host
         raise RegistryError(
             f"{name} version {version} lies at {base}: the gateway reads only through the MLflow server; "
             "start it with --artifacts-destination"
         )
     server = client.tracking_uri.rstrip("/")
-    root = f"{server}/api/2.0/mlflow-artifacts/artifacts/{base.removeprefix(_SCHEME).strip('/')}/"
+    root = f"{server}/api/2.0/mlflow-artifacts/artifacts/{base.removeprefix(_SCHEME)}/"
     with httpx2.Client(base_url=root, timeout=_SECONDS, headers=_credentials(), trust_env=_proxied(server)) as http:
         yield http
 

@@ -26,6 +26,8 @@ log = structlog.get_logger()
 
 Follow = Callable[[Callable[[dict[str, Any], bool], None]], Coroutine[Any, Any, None]]
 
+LISTING_SECONDS = 30.0
+"""How often the CompressedModels, which are few, are listed besides: what kopf missed is seen soon."""
 NODES_KEY = "nodes"
 """Key of the mirror in the worklist; keys of models hold a slash."""
 
@@ -75,7 +77,7 @@ class Operator:
             try:
                 self.fleet.wishes.replace(await self.cluster.compressed_models())
                 backoff.worked()
-                await asyncio.sleep(self.settings.resync_seconds)
+                await asyncio.sleep(min(LISTING_SECONDS, self.settings.resync_seconds))
             except ClusterError as error:
                 log.warning("CompressedModels not listed", error=str(error))
                 await asyncio.sleep(backoff.failed())

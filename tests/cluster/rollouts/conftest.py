@@ -44,7 +44,7 @@ class Fault(Enum):
 
 
 _CODES = {Fault.CONFLICT: 409, Fault.GONE: 410, Fault.BUSY: 429, Fault.BROKEN: 500}
-_HOP = {"connection", "content-length", "host", "transfer-encoding", "content-encoding"}
+_HOP = {"accept-encoding", "connection", "content-length", "host", "transfer-encoding", "content-encoding"}
 
 
 @dataclass(frozen=True)
@@ -82,6 +82,7 @@ class Proxy:
     answered: Callable[[Seen, int], None] = lambda *_: None
     seen: list[Seen] = field(default_factory=list)
     url: str = ""
+    session: aiohttp.ClientSession | None = None
     old: dict[str, tuple[int, bytes, str]] = field(default_factory=dict)
 
     @property
@@ -107,9 +108,9 @@ class Proxy:
             code, data, kind = self.old[request.path_qs]
             return web.Response(status=code, body=data, content_type=kind)
         headers = {key: value for key, value in request.headers.items() if key.lower() not in _HOP}
-        session: aiohttp.ClientSession = request.app["session"]
-        async with session.request(
-            request.method, self.plane.url + request.path_qs, headers=headers, data=await request.read()
+        assert self.session is not None
+        async with self.session.request(
+            request.method, self.plane.url + request.path_qs, headers=headers, data=await request.read() or None
         ) as answer:
             if seen.watches and answer.status == 200:
                 return await self._streamed(request, answer, fault)
@@ -147,9 +148,9 @@ def _serve(proxy: Proxy, ready: threading.Event, stop: asyncio.Event, loop: asyn
     async def run() -> None:
         trusted = ssl.create_default_context(cafile=str(proxy.plane.ca))
         connector = aiohttp.TCPConnector(ssl=trusted, limit=0)
-        async with aiohttp.ClientSession(connector=connector, read_bufsize=2**21, auto_decompress=False) as session:
+        async with aiohttp.ClientSession(connector=connector, read_bufsize=2**21) as session:
             application = web.Application(client_max_size=2**24)
-            application["session"] = session
+            proxy.session = session
             application.router.add_route("*", "/{path:.*}", proxy.handle)
             runner = web.AppRunner(application, access_log=None, shutdown_timeout=0.1)
             await runner.setup()
@@ -159,6 +160,11 @@ def _serve(proxy: Proxy, ready: threading.Event, stop: asyncio.Event, loop: asyn
             ready.set()
             await stop.wait()
             await runner.cleanup()
+        left = asyncio.all_tasks() - {asyncio.current_task()}
+        for task in left:
+            task.cancel()
+        await asyncio.gather(*left, return_exceptions=True)
+        await asyncio.sleep(0.1)  # connections close in the loop's next turns
 
     asyncio.set_event_loop(loop)
     loop.run_until_complete(run())

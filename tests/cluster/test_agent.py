@@ -1,4 +1,4 @@
-"""A real agent process against the real API server: to Live, then kill -9 and an offline start."""
+"""A real agent process on the real API server: to Live, killed as it reaches each state, offline, as a service."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import httpx2
 import numpy as np
 import onnx
 import pytest
@@ -22,39 +23,54 @@ from onnx import TensorProto, helper, numpy_helper
 
 from edgewright_contract import bundle, keys, names, release, trust
 from edgewright_contract.digests import digest_of
+from edgewright_contract.dsse import canonical
 from edgewright_local.control_plane import ControlPlane
 
 WINDOW = 64
+Started = Callable[..., "subprocess.Popen[bytes]"]
 
 
-def _onnx() -> bytes:
+def _onnx(bias: float) -> bytes:
     weight = numpy_helper.from_array(np.zeros((WINDOW, 2), dtype=np.float32), "w")
+    offset = numpy_helper.from_array(np.array([bias, 0], dtype=np.float32), "b")
     nodes = [
         helper.make_node("Flatten", ["watts"], ["flat"], axis=1),
-        helper.make_node("MatMul", ["flat", "w"], ["logits"]),
+        helper.make_node("Gemm", ["flat", "w", "b"], ["logits"]),
         helper.make_node("Sigmoid", ["logits"], ["probabilities"]),
     ]
     watts = helper.make_tensor_value_info("watts", TensorProto.FLOAT, ["batch", 1, WINDOW])
     answer = helper.make_tensor_value_info("probabilities", TensorProto.FLOAT, ["batch", 2])
-    graph = helper.make_graph(nodes, "g", [watts], [answer], [weight])
+    graph = helper.make_graph(nodes, "g", [watts], [answer], [weight, offset])
     model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 20)], ir_version=10)
     onnx.checker.check_model(model)
     return bytes(model.SerializeToString())
 
 
 class Published:
-    """A signed release, its trust document, and all blobs by digest."""
+    """Signed releases, their trust document, and all blobs by digest."""
 
     def __init__(self) -> None:
-        root, key = keys.generate(), keys.generate()
+        root, self._key = keys.generate(), keys.generate()
         self.root = keys.public_pem(root.public_key())
-        model, golden = _onnx(), np.zeros((2, WINDOW), dtype="<u2").tobytes()
+        self.blobs: dict[str, bytes] = {}
+        public = keys.public_pem(self._key.public_key()).decode()
+        allowed = trust.ReleaseKey(public_key=public, registered_models=["nilm-*"])
+        self.trust = self._add(trust.sign(trust.Trust(sequence=1, release_keys=[allowed]), root))
+
+    def _add(self, data: bytes) -> str:
+        self.blobs[digest_of(data).removeprefix("sha256:")] = data
+        return digest_of(data)
+
+    def release(self, version: int) -> dict[str, Any]:
+        """A new release as an assignment."""
+        model, golden = _onnx(version / 10), np.zeros((2, WINDOW), dtype="<u2").tobytes()
+        first = 1 / (1 + float(np.exp(-version / 10)))
         body = {
             "registeredModel": "nilm-test",
-            "version": 1,
-            "sequence": 100,
-            "labels": ["kettle", "fridge"],
-            "window": {"seconds": WINDOW, "hopSeconds": 16},
+            "version": version,
+            "sequence": 100 * version,
+            "labels": ["off", "kettle"],
+            "window": {"seconds": WINDOW, "hopSeconds": WINDOW},
             "variants": [
                 {
                     "name": "fp32",
@@ -66,7 +82,7 @@ class Published:
                     "macs": 2 * WINDOW,
                     "accuracy": None,
                     "latency": {"p50Microseconds": 1, "p95Microseconds": 1, "machine": "test", "runtimeVersion": "1"},
-                    "golden": {"answers": [[0.5, 0.5], [0.5, 0.5]], "tolerance": 0.001},
+                    "golden": {"answers": [[first, 0.5]] * 2, "tolerance": 0.001},
                 }
             ],
             "golden": {"digest": digest_of(golden), "count": 2},
@@ -77,15 +93,12 @@ class Published:
                 "created": "2026-01-01T00:00:00Z",
             },
         }
-        from edgewright_contract.dsse import canonical
-
         stated = canonical(release.Release.model_validate(body).model_dump(mode="json", by_alias=True))
         files = {names.RELEASE_FILE: stated, names.GOLDEN_FILE: golden, "variants/fp32.onnx": model}
-        manifest = bundle.sign("nilm-test", files, key)
-        allowed = trust.ReleaseKey(public_key=keys.public_pem(key.public_key()).decode(), registered_models=["nilm-*"])
-        document = trust.sign(trust.Trust(sequence=1, release_keys=[allowed]), root)
-        self.trust, self.manifest, self.model = digest_of(document), digest_of(manifest), digest_of(model)
-        self.blobs = {digest_of(data).removeprefix("sha256:"): data for data in (*files.values(), manifest, document)}
+        manifest = self._add(bundle.sign("nilm-test", files, self._key))
+        for data in files.values():
+            self._add(data)
+        return {"version": version, "sequence": 100 * version, "manifest": manifest, "variant": "fp32"}
 
 
 @pytest.fixture
@@ -111,13 +124,13 @@ def gateway() -> Iterator[tuple[str, Published]]:
 
 
 @pytest.fixture
-def started(tmp_path: Path) -> Iterator[Callable[[dict[str, str]], subprocess.Popen[bytes]]]:
+def started(tmp_path: Path) -> Iterator[Started]:
     running: list[subprocess.Popen[bytes]] = []
 
-    def start(environment: dict[str, str]) -> subprocess.Popen[bytes]:
+    def start(environment: dict[str, str], *command: str) -> subprocess.Popen[bytes]:
         with (tmp_path / "agent.log").open("ab") as log:
             child = subprocess.Popen(
-                [sys.executable, "-m", "edgewright_agent.main", "run"],
+                list(command or (sys.executable, "-m", "edgewright_agent.main", "run")),
                 env={**os.environ, **environment},
                 stdout=log,
                 stderr=log,
@@ -143,79 +156,155 @@ def _until(probe: Callable[[], Any], what: Callable[[], str], seconds: float = 6
     pytest.fail(f"not within {seconds} s: {what()}")
 
 
-def _serves(port: int, manifest: str) -> bool:
+def _serves(port: int) -> str | None:
+    """Version that answers, if one does."""
     try:
-        with socket.create_connection(("127.0.0.1", port), 2) as door:
-            door.settimeout(2)
-            door.sendall(b"GET /metrics HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")
-            answer = b"".join(iter(lambda: door.recv(65536), b""))
-    except OSError:
-        return False
-    return b" 200 " in answer.split(b"\r\n")[0] + b" " and b"edgewright_model_info{" in answer
+        answer = httpx2.get(f"http://127.0.0.1:{port}/v2/models/nilm", timeout=2)
+    except httpx2.HTTPError:
+        return None
+    return str(answer.json()["versions"][0]) if answer.status_code == 200 else None
 
 
-def test_to_live_then_killed_and_started_offline(
+class Node:
+    """A Node with its EdgeNode, and the environment of its agent."""
+
+    def __init__(self, plane: ControlPlane, gateway: str, published: Published, folder: Path) -> None:
+        self.name, self.api, self.published, self.folder = f"node-{secrets.token_hex(3)}", plane.api, published, folder
+        plane.create_node(self.name)
+        lease = {"apiVersion": "coordination.k8s.io/v1", "kind": "Lease", "metadata": {"name": self.name}}
+        plane.apply([lease], namespace=names.NAMESPACE)  # as the operator does
+        with socket.socket() as free:
+            free.bind(("127.0.0.1", 0))
+            self.port = free.getsockname()[1]
+        (folder / "api").write_text(plane.service_account_token(names.NAMESPACE, "agent", node=self.name))
+        (folder / "gateway").write_text("g")
+        (folder / "root.pub").write_bytes(published.root)
+        settings = {
+            "NODE": self.name,
+            "STATE_DIR": str(folder / "state"),
+            "API_URL": plane.url,
+            "API_CA": str(plane.ca),
+            "API_TOKEN_FILE": str(folder / "api"),
+            "GATEWAY_URL": gateway,
+            "GATEWAY_TOKEN_FILE": str(folder / "gateway"),
+            "ROOT_KEY_FILE": str(folder / "root.pub"),
+            "PORT": str(self.port),
+            "RETRY_SECONDS": "1",
+        }
+        self.environment = {f"EDGEWRIGHT_AGENT_{name}": value for name, value in settings.items()}
+        dead = {"EDGEWRIGHT_AGENT_API_URL": "https://127.0.0.1:1", "EDGEWRIGHT_AGENT_GATEWAY_URL": "http://127.0.0.1:1"}
+        self.offline = {**self.environment, **dead}
+        self.path = f"/apis/{names.API_VERSION}/edgenodes/{self.name}"
+
+    def assign(self, wish: dict[str, Any]) -> None:
+        """As the operator does."""
+        model = {"name": "default/nilm", "registeredModel": "nilm-test", "live": wish}
+        spec = {"trust": self.published.trust, "models": [model]}
+        kind = {"apiVersion": names.API_VERSION, "kind": "EdgeNode", "metadata": {"name": self.name}}
+        self.api.apply([{**kind, "spec": spec}])
+
+    def status(self, version: int) -> dict[str, Any] | None:
+        """The status, if this version is live in it."""
+        status: dict[str, Any] = self.api.request("GET", self.path).get("status", {})
+        live = [entry for entry in status.get("models", []) if entry["state"] == "Live"]
+        return status if live and live[0]["live"]["version"] == version else None
+
+    def log(self) -> str:
+        """The end of the agent's log."""
+        return (self.folder / "agent.log").read_text()[-4000:]
+
+
+@pytest.fixture
+def node(
     control_plane: ControlPlane,
     guarded: list[str],  # the agent must get by with the rights that it has in a cluster
     gateway: tuple[str, Published],
-    started: Callable[[dict[str, str]], subprocess.Popen[bytes]],
     tmp_path: Path,
-) -> None:
+) -> Node:
     url, published = gateway
-    node, api = f"node-{secrets.token_hex(3)}", control_plane.api
-    control_plane.create_node(node)
-    lease_object = {"apiVersion": "coordination.k8s.io/v1", "kind": "Lease", "metadata": {"name": node}}
-    control_plane.apply([lease_object], namespace=names.NAMESPACE)  # as the operator does
-    wish = {"version": 1, "sequence": 100, "manifest": published.manifest, "variant": "fp32"}
-    model = {"name": "default/nilm", "registeredModel": "nilm-test", "live": wish}
-    edge_node = {
-        "apiVersion": names.API_VERSION,
-        "kind": "EdgeNode",
-        "metadata": {"name": node},
-        "spec": {"trust": published.trust, "models": [model]},
-    }
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    (tmp_path / "api").write_text(control_plane.service_account_token(names.NAMESPACE, "agent", node=node))
-    (tmp_path / "gateway").write_text("g")
-    (tmp_path / "root.pub").write_bytes(published.root)
-    settings = {
-        "NODE": node,
-        "STATE_DIR": str(tmp_path / "state"),
-        "API_URL": control_plane.url,
-        "API_CA": str(control_plane.ca),
-        "API_TOKEN_FILE": str(tmp_path / "api"),
-        "GATEWAY_URL": url,
-        "GATEWAY_TOKEN_FILE": str(tmp_path / "gateway"),
-        "ROOT_KEY_FILE": str(tmp_path / "root.pub"),
-        "PORT": str(port),
-        "RETRY_SECONDS": "1",
-    }
-    environment = {f"EDGEWRIGHT_AGENT_{name}": value for name, value in settings.items()}
-    log = lambda: (tmp_path / "agent.log").read_text()[-4000:]  # noqa: E731
-    path = f"/apis/{names.API_VERSION}/edgenodes/{node}"
-    first = started(environment)
-    api.apply([edge_node])  # after the start: the agent waits for its object
+    return Node(control_plane, url, published, tmp_path)
 
-    def live() -> dict[str, Any] | None:
-        status = api.request("GET", path).get("status", {})
-        held = [entry for entry in status.get("models", []) if entry["state"] == "Live"]
-        return status if held else None
 
-    status = _until(live, log)
-    assert status["models"][0]["live"] == {"version": 1, "manifest": published.manifest, "variant": "fp32"}
+def test_to_live_then_killed_and_started_offline(node: Node, started: Started) -> None:
+    wish = node.published.release(1)
+    first = started(node.environment)
+    node.assign(wish)  # after the start: the agent waits for its object
+    status = _until(lambda: node.status(1), node.log)
+    assert status["models"][0]["live"] == {"version": 1, "manifest": wish["manifest"], "variant": "fp32"}
     conditions = {entry["type"]: entry["status"] for entry in status["conditions"]}
     assert conditions == {"Ready": "True", "StorageOk": "True", "TrustOk": "True"}
     assert status["hardware"]["cores"] >= 1
-    lease = f"/apis/coordination.k8s.io/v1/namespaces/{names.NAMESPACE}/leases/{node}"
-    assert api.request("GET", lease)["spec"]["renewTime"]
-    _until(lambda: _serves(port, published.manifest), log)
+    lease = f"/apis/coordination.k8s.io/v1/namespaces/{names.NAMESPACE}/leases/{node.name}"
+    assert node.api.request("GET", lease)["spec"]["renewTime"]
+    _until(lambda: _serves(node.port) == "1", node.log)
 
-    os.killpg(first.pid, signal.SIGKILL)
+    first.kill()  # alone: its server must go with it
     first.wait(10)
-    assert not _serves(port, published.manifest)
-    dead = {"EDGEWRIGHT_AGENT_API_URL": "https://127.0.0.1:1", "EDGEWRIGHT_AGENT_GATEWAY_URL": "http://127.0.0.1:1"}
-    second = started({**environment, **dead})
-    _until(lambda: _serves(port, published.manifest), log)
+    _until(lambda: _serves(node.port) is None, node.log)
+    second = started(node.offline)
+    _until(lambda: _serves(node.port) == "1", node.log)
     assert second.poll() is None
+
+
+KILLED = """
+import os, signal, sys
+from edgewright_agent import events, ledger, main
+state, apply = sys.argv.pop(1), ledger.Ledger.apply
+def then_killed(self, name, event):
+    record = apply(self, name, event)
+    if record.state == state and not isinstance(event, events.Started | events.Stopped):
+        os.kill(os.getpid(), signal.SIGKILL)
+    return record
+ledger.Ledger.apply = then_killed
+sys.argv = ["edgewright-agent", "run"]
+main.main()
+"""
+
+
+def test_killed_as_it_reaches_each_state(node: Node, started: Started) -> None:
+    node.assign(node.published.release(1))
+    agent = started(node.environment)
+    _until(lambda: node.status(1), node.log)
+    agent.terminate()
+    assert agent.wait(20) == 0, "an end that was asked for is a clean one"
+    for version, state in enumerate(("Pending", "Fetched", "Verified", "Tested", "Shadow", "Live"), start=2):
+        node.assign(node.published.release(version))
+        killed = started(node.environment, sys.executable, "-c", KILLED, state)
+        assert killed.wait(60) == -signal.SIGKILL, node.log()
+        again = started(node.environment)
+        _until(lambda: _serves(node.port), node.log)
+        assert _serves(node.port) in (str(version - 1), str(version)), state
+        status = _until(lambda version=version: node.status(version), node.log)
+        assert status["models"][0]["previous"]["version"] == version - 1, state
+        assert _serves(node.port) == str(version), state
+        again.terminate()
+        again.wait(20)
+
+
+def test_the_settings_of_the_systemd_service_run_the_same_agent(node: Node, started: Started, tmp_path: Path) -> None:
+    """What `install --systemd` writes, with the folders of this test in the place of the machine's."""
+    root = tmp_path / "machine"
+    url = {"api": node.environment["EDGEWRIGHT_AGENT_API_URL"], "gw": node.environment["EDGEWRIGHT_AGENT_GATEWAY_URL"]}
+    given = ["--node", node.name, "--api-url", url["api"], "--gateway-url", url["gw"], "--port", str(node.port)]
+    given += ["--api-ca", node.environment["EDGEWRIGHT_AGENT_API_CA"], "--systemd", "--root", str(root)]
+    subprocess.run([sys.executable, "-m", "edgewright_agent.main", "install", *given], check=True)
+    unit = (root / "etc/systemd/system/edgewright-agent.service").read_text()
+    lines = (root / "etc/edgewright/agent.env").read_text().splitlines()
+    environment = {name: value for name, _, value in (line.partition("=") for line in lines)}
+    for name, value in environment.items():
+        if value.startswith(("/var/lib/edgewright", "/etc/edgewright")):
+            environment[name] = str(root) + value
+    tokens = root / "var/lib/edgewright/tokens"
+    tokens.mkdir(parents=True)
+    for here, there in (("api", tokens / "api"), ("gateway", tokens / "gateway")):
+        there.write_text((node.folder / here).read_text())
+    (root / "etc/edgewright/root.pub").write_bytes(node.published.root)
+    (command,) = [line.removeprefix("ExecStart=") for line in unit.splitlines() if line.startswith("ExecStart=")]
+    agent = started(environment, *command.split())
+    node.assign(node.published.release(1))
+    _until(lambda: node.status(1), node.log)
+    agent.kill()
+    agent.wait(10)
+    dead = {"EDGEWRIGHT_AGENT_API_URL": "https://127.0.0.1:1", "EDGEWRIGHT_AGENT_GATEWAY_URL": "http://127.0.0.1:1"}
+    started({**environment, **dead}, *command.split())
+    _until(lambda: _serves(node.port) == "1", node.log)

@@ -12,6 +12,7 @@ from grafana_foundation_sdk.builders.prometheus import Dataquery
 from grafana_foundation_sdk.cog.encoder import JSONEncoder
 from grafana_foundation_sdk.models import common as words
 from grafana_foundation_sdk.models.dashboard import DataSourceRef, VariableRefresh
+from grafana_foundation_sdk.models.prometheus import PromQueryFormat
 
 from generators.alerts import MONITORING
 from generators.panels import BOARDS, Board, Panel, Shape
@@ -90,7 +91,7 @@ def _panel(panel: Panel) -> Any:
     made = made.span(_SPAN[panel.shape]).height(_HEIGHT)
     for letter, (expression, legend) in zip("ABCDE", panel.queries, strict=False):
         query = Dataquery().expr(expression).legend_format(legend).ref_id(letter)
-        made = made.with_target(query.instant().format("table") if panel.shape is Shape.TABLE else query)
+        made = made.with_target(query.instant().format(PromQueryFormat.TABLE) if panel.shape is Shape.TABLE else query)
     return made
 
 

@@ -1,5 +1,7 @@
-"""Reads EdgeNodes and CompressedModels of the cluster that a kubeconfig names: all that the CLI asks of one."""
+"""EdgeNodes and CompressedModels of the cluster that a kubeconfig names: all that the CLI asks of one."""
 
+import json
+import os
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -14,8 +16,8 @@ class ClusterError(RuntimeError):
     """The cluster could not be read: a sentence that says what to do."""
 
 
-class Reader:
-    """Reads the objects of edgewright.dev."""
+class Cluster:
+    """Reads the objects of edgewright.dev, and edits CompressedModels."""
 
     def __init__(self, api: client.ApiClient) -> None:
         self._api = api
@@ -51,12 +53,23 @@ class Reader:
             name,
         )
 
-    def _call(self, function: Any, *arguments: str) -> dict[str, Any]:
+    def edge_node(self, name: str) -> dict[str, Any]:
+        """One EdgeNode."""
+        return self._call(
+            self._objects.get_cluster_custom_object, names.GROUP, names.VERSION, names.EDGE_NODES, name
+        )
+
+    def edit(self, namespace: str, name: str, changes: dict[str, Any]) -> dict[str, Any]:
+        """Merge `changes` into a CompressedModel; null takes a field away."""
+        where = (names.GROUP, names.VERSION, namespace, names.COMPRESSED_MODELS, name)
+        patch = self._objects.patch_namespaced_custom_object
+        return self._call(patch, *where, changes, _content_type="application/merge-patch+json")
+
+    def _call(self, function: Any, *arguments: Any, **how: Any) -> dict[str, Any]:
         try:
-            return dict(function(*arguments))
+            return dict(function(*arguments, **how))
         except ApiException as error:
-            hint = "is edgewright installed there?" if error.status == 404 else "check the kubeconfig and its rights"
-            raise ClusterError(f"the cluster answered {error.status} {error.reason}: {hint}") from None
+            raise ClusterError(f"the cluster answered {error.status}: {_said(error)}") from None
         except Exception as error:  # the client lets its transport's errors through
             raise ClusterError(f"the cluster cannot be reached: {type(error).__name__}: {error}") from None
 
@@ -69,3 +82,24 @@ class Reader:
         close = getattr(self._api, "close", None)
         if close is not None:
             close()
+
+
+def opened(kubeconfig: Path | None) -> Cluster:
+    """The cluster that the option, else KUBECONFIG, else ~/.kube/config names.
+
+    Raises:
+        ClusterError: there is no such file, or it is no kubeconfig.
+    """
+    default = os.environ.get("KUBECONFIG") or str(Path.home() / ".kube" / "config")
+    return Cluster.from_kubeconfig(kubeconfig or Path(default))
+
+
+def _said(error: ApiException) -> str:
+    """The API server's own sentence: a policy's says who may do it."""
+    try:
+        message = str(json.loads(error.body or "")["message"])
+    except (ValueError, KeyError, TypeError):
+        message = str(error.reason)
+    if error.status == 404 and "could not find the requested resource" in message:
+        return "it knows no such objects; is edgewright installed there?"
+    return message

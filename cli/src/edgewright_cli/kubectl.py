@@ -2,17 +2,17 @@
 
 import typer
 
-from edgewright_cli import nodes
+from edgewright_cli import nodes, rollout
 
 app = typer.Typer(
     name="kubectl edgewright",
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_show_locals=False,
-    help="See what the nodes run, and why.",
+    help="See what the nodes run and why, and steer rollouts.",
 )
 app.command("nodes")(nodes.nodes)
-app.command("why")(nodes.why)
+rollout.register(app)
 
 
 def main() -> None:

@@ -2,7 +2,7 @@
 
 import typer
 
-from edgewright_cli import data, demo, evaluate, keys, nodes, release, sweep, train
+from edgewright_cli import data, demo, evaluate, keys, nodes, release, rollout, sweep, train
 
 app = typer.Typer(
     name="edgewright",
@@ -19,7 +19,7 @@ app.add_typer(data.app, name="data")
 app.add_typer(keys.app, name="keys")
 app.add_typer(release.app, name="release")
 app.command("nodes")(nodes.nodes)
-app.command("why")(nodes.why)
+rollout.register(app)
 
 
 def main() -> None:

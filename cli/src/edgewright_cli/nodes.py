@@ -1,25 +1,16 @@
-"""`edgewright nodes` and `why`: what each node runs, and why a rollout stands where it stands."""
+"""`edgewright nodes`: what each node runs and measures."""
 
-import os
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 from rich.table import Table
 
-from edgewright_cli.cluster import ClusterError, Reader
+from edgewright_cli.cluster import ClusterError, opened
 from edgewright_cli.output import JsonFlag, out, print_json, sentences
-from edgewright_contract.compressedmodel import CompressedModelStatus
-from edgewright_contract.digests import short
 from edgewright_contract.edgenode import EdgeNodeStatus
 
 Kubeconfig = Annotated[Path | None, typer.Option(help="Else KUBECONFIG, else ~/.kube/config.")]
-
-
-def reader(kubeconfig: Path | None) -> Reader:
-    """A reader of the cluster that the option or KUBECONFIG names."""
-    default = os.environ.get("KUBECONFIG") or str(Path.home() / ".kube" / "config")
-    return Reader.from_kubeconfig(kubeconfig or Path(default))
 
 
 def node_rows(items: list[dict[str, Any]]) -> list[dict[str, Any]]:
@@ -53,7 +44,7 @@ def nodes(kubeconfig: Kubeconfig = None, json_output: JsonFlag = False) -> None:
 
     Example: edgewright nodes --json
     """
-    with sentences(ClusterError), reader(kubeconfig) as cluster:
+    with sentences(ClusterError), opened(kubeconfig) as cluster:
         rows = node_rows(cluster.edge_nodes())
     if json_output:
         print_json({"nodes": rows})
@@ -72,56 +63,3 @@ def nodes(kubeconfig: Kubeconfig = None, json_output: JsonFlag = False) -> None:
             f"{p95:.3f}" if p95 else "",
         )
     out.print(table)
-
-
-def why(
-    name: Annotated[str, typer.Argument(help="The CompressedModel.")],
-    namespace: Annotated[str, typer.Option("--namespace", "-n")] = "default",
-    kubeconfig: Kubeconfig = None,
-    json_output: JsonFlag = False,
-) -> None:
-    """What was decided for a CompressedModel, from which values, against which limits.
-
-    Example: kubectl edgewright why nilm
-    """
-    with sentences(ClusterError), reader(kubeconfig) as cluster:
-        found = cluster.compressed_model(namespace, name)
-    if json_output:
-        print_json({"name": name, "namespace": namespace, "status": found.get("status") or {}})
-        return
-    for line in explained(CompressedModelStatus.model_validate(found.get("status") or {})):
-        out.print(line, markup=False)
-
-
-def explained(status: CompressedModelStatus) -> list[str]:
-    """The status as sentences."""
-    lines = []
-    for condition in status.conditions:
-        lines.append(f"{condition.type} is {condition.status} ({condition.reason}): {condition.message}")
-    if status.release:
-        lines.append(f"release: version {status.release.version}, manifest {short(status.release.manifest)}")
-    for choice in status.hardware_classes:
-        lines.append(f"class {choice.name}: {choice.nodes} nodes run {choice.variant or 'nothing'}: {choice.reason}")
-    if (wave := status.wave) is not None:
-        lines.append(
-            f"wave {wave.index + 1} of {wave.of}: {wave.exposed} of {wave.size} nodes exposed,"
-            f" soaked {wave.soak_elapsed_seconds} s"
-        )
-    if status.gate:
-        for check in status.gate.checks:
-            lines.append(
-                f"gate {check.name}: {check.value} against {check.limit} from {check.samples} samples: {check.verdict}"
-            )
-    if status.counts:
-        counts = status.counts
-        lines.append(
-            f"nodes: {counts.total} selected, {counts.live} live, {counts.updating} updating,"
-            f" {counts.failed} failed, {counts.offline} offline"
-        )
-    for node in status.worst_nodes:
-        lines.append(f"node {node.name}: {node.state} {node.reason}: {node.message}")
-    for entry in status.quarantined:
-        lines.append(f"quarantined {short(entry.manifest)} since {entry.since}: {entry.reason}")
-    for past in status.history:
-        lines.append(f"version {past.version} {past.outcome} at {past.ended}: {past.reason}")
-    return lines or ["The operator has not seen this object yet: is it running?"]

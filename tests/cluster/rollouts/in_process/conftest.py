@@ -181,7 +181,7 @@ class Border(Api):
     def _landed(self, done: asyncio.Future[bytes], method: str, path: str, body: Any) -> None:
         """It went through, whoever lives to hear of it."""
         self.under_way.discard(done)
-        if done.exception() is None:
+        if not done.cancelled() and done.exception() is None:
             self.world.wrote(method, path, body)
 
     def _mine(self, path: str) -> str:
@@ -231,8 +231,10 @@ class Agents:
         else:
             entry["figures"] = {
                 "samples": 1000, "effectiveSamples": 1000, "errors": 0, "p50Microseconds": 90, "p95Microseconds": 100,
-                "agreement": 1.0, "unknownRatio": 0.0, "drift": 0.0, "rssBytes": 1000,
+                "agreement": 1.0, "unknownRatio": 0.0, "drift": 0.0, "rssBytes": 1000, "manifest": target,
+                "previousP95Microseconds": 100, "previousRssBytes": 1000,
             }  # fmt: skip
+            entry["previous"] = told.live.model_dump(by_alias=True, mode="json") if told and told.live else served
         return entry | ({"live": served} if served else {})
 
 
@@ -265,7 +267,8 @@ class Stage:
         labels = {SHARD: self.shard, names.LABEL_AGENT: "true"}
         self.plane.api.create_namespace(self.shard, {names.ANNOTATION_NODE_SELECTOR: f"{SHARD}={self.shard}"})
         rollout = {"waves": WAVES, "soak": "0s", "maxUnavailable": "100%", "gates": {"interval": "1s", "minSamples": 1}}
-        spec = {"source": {"registeredModel": "nilm-test", "alias": "production"}, "rollout": rollout}
+        source = {"registeredModel": "nilm-test", "alias": "production"}
+        spec = {"source": source, "rollout": rollout, "selection": {"variant": "f"}}
         metadata = {"name": "nilm", "namespace": self.shard, "labels": {SHARD: self.shard}}
         self.plane.api.apply(
             [{"apiVersion": names.API_VERSION, "kind": "CompressedModel", "metadata": metadata, "spec": spec}]
@@ -329,10 +332,10 @@ class Process:
 
         reached = asyncio.create_task(watch())
         try:
-            async with asyncio.timeout(60):
+            async with asyncio.timeout(150):
                 await asyncio.wait((self.task, reached, self.border.dead), return_when=asyncio.FIRST_COMPLETED)
         except TimeoutError:
-            pytest.fail(f"not within a minute: {json.dumps(self.world.model)[:2000]} {self.world.exposed}")
+            pytest.fail(f"not within 150 s: {json.dumps(self.world.model)[:2000]} {self.world.exposed}")
         finally:
             reached.cancel()
         if self.task.done():

@@ -233,7 +233,7 @@ def start(control_plane: ControlPlane, source: Source, tmp_path: Path) -> Iterat
 
 @pytest.fixture
 def until(tmp_path: Path) -> Callable[..., Any]:
-    def waited(probe: Callable[[], Any], seconds: float = 40) -> Any:
+    def waited(probe: Callable[[], Any], seconds: float = 100) -> Any:
         deadline = time.monotonic() + seconds
         while time.monotonic() < deadline:
             if found := probe():

@@ -1,0 +1,57 @@
+"""The pure planner alone: one decision over many nodes."""
+
+import time
+from datetime import UTC, datetime, timedelta
+
+from rollout_fleet.agents import figures
+from rollout_fleet.site import KEY, hardware, manifest, release
+
+from edgewright_contract.edgenode import AssignedModel, Assignment, Hardware, ModelStatus
+from edgewright_contract.release import Release
+from edgewright_operator import observe
+from edgewright_operator.decide import decide
+from edgewright_operator.facts import ModelFacts, NodeFacts, ReleaseFacts
+from edgewright_operator.views import EdgeNodeView
+
+
+def seconds(count: int) -> dict[str, float]:
+    """Seconds of the first decision about a new release, and of one in the last wave, over `count` nodes."""
+    rollout = {"waves": [{"percent": 1}, {"percent": 100}], "soak": "0s", "maxUnavailable": "10%"}
+    spec = {"source": {"registeredModel": "nilm-bench", "alias": "production"}, "rollout": rollout}
+    item = {"metadata": {"namespace": "bench", "name": "nilm", "generation": 1}}
+    model = observe.model_facts(item | {"spec": spec | {"selection": {"variant": "l2-global-25-int8"}}})
+    assert isinstance(model, ModelFacts)
+    now = datetime.now(UTC)
+    nodes = [_node(f"node-{index:06}", now) for index in range(count)]
+    found = ReleaseFacts(Release.model_validate(release(2)), manifest(2))
+    began = time.perf_counter()
+    first = decide(model, found, nodes, now)
+    middle = time.perf_counter()
+    later = observe.model_facts(
+        item
+        | {
+            "spec": spec | {"selection": {"variant": "l2-global-25-int8"}},
+            "status": first.status.model_dump(by_alias=True, exclude_none=True, mode="json"),
+        }
+    )
+    assert isinstance(later, ModelFacts)
+    again = time.perf_counter()
+    decide(later, found, nodes, now + timedelta(seconds=5), 5.0)
+    return {"first": middle - began, "next": time.perf_counter() - again}
+
+
+_SPEC_LIVE = Assignment(version=1, sequence=1_700_000_001, manifest=manifest(1), variant="l2-global-25-int8")
+_ASSIGNED = AssignedModel(name=KEY, registered_model="nilm-bench", live=_SPEC_LIVE)
+_SERVED = {"version": 1, "manifest": manifest(1), "variant": "l2-global-25-int8"}
+_STATUS = ModelStatus.model_validate(
+    {"name": KEY, "state": "Live", "target": manifest(1), "live": _SERVED, "figures": figures(manifest(1))}
+)
+_HARDWARE = Hardware.model_validate(hardware())
+
+
+def _node(name: str, now: datetime) -> NodeFacts:
+    from edgewright_contract.edgenode import EdgeNodeSpec
+
+    spec = EdgeNodeSpec(models=[_ASSIGNED])
+    view = EdgeNodeView(name, "1", name, {"site": "plant-a"}, ("u",), spec, _HARDWARE, (_STATUS,))
+    return observe.node_facts(view, KEY, {name: now}, now, 900.0)

@@ -29,7 +29,7 @@ from edgewright_operator.source import Gateway, resolve
 from edgewright_pipelines import publish, registry, signing_keys
 from edgewright_pipelines.signing_keys import Role
 
-NOW = 1_790_000_000.0
+NOW = 1_700_000_000.0
 
 
 @dataclass

@@ -19,7 +19,7 @@ from edgewright_pipelines import publish, registry, release_folder, resolve, sig
 from edgewright_pipelines.release import UnsignedRelease
 from edgewright_pipelines.signing_keys import Role, SigningKeys
 
-NOW = 1_790_000_000.0
+NOW = 1_700_000_000.0
 Make = Callable[..., UnsignedRelease]
 
 
@@ -82,12 +82,17 @@ STEPS = [
     ("log_model_artifacts", 1),
     ("finalize_logged_model", 1),
     ("get_model_version_download_uri", 1),
-    ("set_model_version_tag", 2),
+    ("set_model_version_tag", 3),
 ]
 
 
-@pytest.mark.parametrize(("method", "nth"), STEPS)
-@pytest.mark.parametrize("failure", [KeyboardInterrupt(), MlflowException("broken off")], ids=["ctrl-c", "refused"])
+@pytest.mark.parametrize(
+    ("method", "nth", "failure"),
+    [
+        *((*step, KeyboardInterrupt()) for step in STEPS),
+        *((*step, MlflowException("broken off")) for step in (STEPS[3], STEPS[6])),
+    ],
+)
 def test_broken_off_at_any_step_nothing_is_published_and_the_next_try_succeeds(
     put: Callable[..., publish.Published],
     client: MlflowClient,
@@ -145,7 +150,7 @@ def test_the_sequence_grows_even_when_the_clock_goes_back_or_two_publish_at_once
     put: Callable[..., publish.Published], client: MlflowClient, unsigned: UnsignedRelease
 ) -> None:
     first = put()
-    second = put(now=NOW - 86_400)
+    second = put(now=NOW - 3_600)
     assert second.sequence == first.sequence + 1
     name = unsigned.registered_model
 
@@ -175,8 +180,8 @@ def test_a_release_is_found_verified_and_kept_as_a_folder(
     tmp_path: Path,
 ) -> None:
     name = unsigned.registered_model
-    put()
-    second = put("production", now=NOW + 1e9)  # the newest of all in this registry
+    put(now=NOW + 9e7)
+    second = put("production", now=NOW + 9e7 + 5)  # the newest of all in this registry
     where = {"mlflow": mlflow_server.url, "keys": keys.directory, "workspace": tmp_path}
     folder = resolve.resolve_release(f"{name}/2", **where)
     assert digest_of((folder / names.MANIFEST_FILE).read_bytes()) == second.manifest
@@ -254,3 +259,14 @@ def test_a_run_whose_logging_fails_does_not_stay_running(client: MlflowClient, m
     assert experiment is not None
     found = client.search_runs([experiment.experiment_id], f"attributes.run_name = '{result.recipe.name}'")
     assert [run.info.status for run in found] == ["FAILED"]
+
+
+def test_a_sequence_tag_in_the_far_future_is_told_instead_of_followed(
+    put: Callable[..., publish.Published], client: MlflowClient, unsigned: UnsignedRelease
+) -> None:
+    """Anybody who may tag could otherwise bar every later release: nodes take only greater sequences."""
+    put()
+    client.set_model_version_tag(unsigned.registered_model, "1", names.TAG_SEQUENCE, str(2**52))
+    with pytest.raises(publish.PublishError, match=r"version 1 has the tag edgewright\.sequence 4503599627370496"):
+        put("production")
+    assert registry.entries(client, unsigned.registered_model)[0].manifest is None

@@ -17,7 +17,7 @@ from edgewright_local.mlflow_server import MlflowServer
 from edgewright_pipelines import publish, registry, release_folder, signing_keys
 from edgewright_pipelines.signing_keys import Role
 
-NOW = 1_790_000_000.0
+NOW = 1_700_000_000.0
 
 
 @pytest.fixture(scope="module")

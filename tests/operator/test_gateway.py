@@ -296,6 +296,7 @@ async def test_422_when_a_file_is_not_the_signed_one_and_nothing_of_it_is_served
         (lambda d: d["variants"][1].update(file="variants/other.onnx"), "the manifest as nothing"),
         (lambda d: d["golden"].update(digest="sha256:" + "1" * 64), "golden.u16 as sha256:1"),
         (lambda d: d.update(labels=["one"]), "NotARelease"),
+        (lambda d: d.update(sequence=2**52), "lies more than a day in the future"),
         (lambda d: d.update(version=2), "release.json is of nilm-test version 2, not nilm-test version 1"),
         (lambda d: d.update(registeredModel="nilm-other"), "release.json is of nilm-other version 1"),
     ],

@@ -20,6 +20,8 @@ from edgewright_pipelines.release_folder import Signed
 
 EXPERIMENT: Final = "edgewright"
 _CLAIMS: Final = 5
+_FUTURE: Final = 86_400
+"""Seconds; the gateway refuses a sequence that is farther ahead."""
 _TAG: Final = 4096
 """Characters of a tag; MLflow takes 5,000."""
 
@@ -129,11 +131,23 @@ def _claim_sequence(client: MlflowClient, name: str, version: int, now: float) -
     for _ in range(_CLAIMS):
         ahead = sum(number < version for number, sequence in others.items() if sequence == mine)
         mine = max(int(now), max(others.values(), default=0) + 1 + ahead)
+        _require_present(name, others, mine, now)
         client.set_model_version_tag(name, str(version), names.TAG_SEQUENCE, str(mine))
         others = registry.sequences(client, name, apart_from=version)
         if mine > max(others.values(), default=0):
             return mine
     raise PublishError(f"{name} was not published: others publish it at the same time; try again")
+
+
+def _require_present(name: str, others: Mapping[int, int], mine: int, now: float) -> None:
+    """Anybody who may tag could otherwise bar all later releases from the nodes by one huge number."""
+    if mine <= now + _FUTURE:
+        return
+    version = max(others, key=lambda number: others[number])
+    raise PublishError(
+        f"{name} was not published: version {version} has the tag {names.TAG_SEQUENCE} {others[version]}, more than "
+        "a day ahead of this clock; set the clock, or remove that tag if it is wrong"
+    )
 
 
 def start_run(client: MlflowClient, experiment: str = EXPERIMENT, name: str | None = None) -> str:

@@ -19,6 +19,8 @@ from edgewright_operator.gateway.blobs import Blobs, DigestMismatch
 from edgewright_operator.gateway.index import Index
 from edgewright_operator.gateway.trusted import TrustKeeper
 
+FUTURE_SECONDS: Final = 86_400
+"""A sequence is UTC seconds; one farther ahead would bar every later release from the nodes (fast-forward)."""
 RETRY_SECONDS: Final = 5.0
 """So long a failed fetch for a node is told again instead of asking MLflow again."""
 
@@ -50,6 +52,7 @@ class Intake:
     keeper: TrustKeeper
     cache_bytes: int = 4 * 1024**3
     clock: Callable[[], float] = time.monotonic
+    now: Callable[[], float] = time.time
     taken: dict[str, Taken] = field(default_factory=dict)
     _locks: defaultdict[str, asyncio.Lock] = field(default_factory=lambda: defaultdict(asyncio.Lock))
     _failed: dict[str, tuple[float, Exception]] = field(default_factory=dict)
@@ -144,6 +147,8 @@ class Intake:
         await self._file(base, manifest, names.RELEASE_FILE, names.MAX_RELEASE_BYTES)
         text = await asyncio.to_thread(self.blobs.read, manifest.files[names.RELEASE_FILE])
         found = Taken(manifest, _parsed(text or b"", manifest), opened.digest)
+        if found.release.sequence > self.now() + FUTURE_SECONDS:
+            raise ReleaseRefused(f"sequence {found.release.sequence} lies more than a day in the future")
         await self._files(base, found)
         await asyncio.to_thread(self.blobs.put, wanted, data)
         await asyncio.to_thread(self._remember, found)

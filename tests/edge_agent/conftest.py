@@ -163,6 +163,10 @@ class FakeServer:
     async def stop(self) -> None:
         self.live, self.shadow, self.runs = {}, {}, False
 
+    async def hand_over(self, prepare: Callable[[], Awaitable[None]]) -> None:
+        await self.start()
+        await prepare()
+
     async def ask(self, command: dict[str, Any], seconds: float | None = None) -> dict[str, Any]:
         self.asked.append(command["op"])
         if not self.runs:

@@ -20,7 +20,7 @@ def test_each_setting_stands_there_with_its_default(field: str) -> None:
     (row,) = [line for line in SETTINGS.splitlines() if re.match(rf"\| .*`{field.upper()}`", line)]
     default = AgentSettings.model_fields[field].default
     if isinstance(default, int | float) and not isinstance(default, bool):
-        units = {2 * 1024**3: "2 GiB", 128 * 1024**2: "128 MiB", 16 * 1024**2: "16 MiB"}
+        units = {2 * 1024**3: "2 GiB", 320 * 1024**2: "320 MiB", 128 * 1024**2: "128 MiB", 16 * 1024**2: "16 MiB"}
         assert units.get(int(default), f"{default:g}") in row, row
 
 

@@ -31,7 +31,7 @@ def test_a_new_server_goes_on_where_the_former_ended() -> None:
     counts, record = Counts(), _record(previous_p95_microseconds=7)
     counts.look(_answer(10))
     first = counts.figures(record)
-    counts.server_ended()
+    counts.server_ended(counts.present())
     assert counts.figures(record) is None, "nothing is made up while no server runs"
     counts.look(_answer(5, p95Microseconds=11))
     second = counts.figures(record)

@@ -11,7 +11,7 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 from typing import Any
 
@@ -86,6 +86,12 @@ class Node:
         pytest.fail(str(self.agent.ledger.record(NAME)))
 
 
+async def _until(met: Callable[[], bool]) -> None:
+    async with asyncio.timeout(60):
+        while not met():  # noqa: ASYNC110 - many things are waited for, few of them have an event
+            await asyncio.sleep(0.02)
+
+
 @pytest.fixture
 async def node(world: Any) -> AsyncIterator[Node]:
     listener = listening_socket("127.0.0.1", 0)
@@ -155,6 +161,41 @@ async def test_two_crashes_on_trial_revert(node: Node) -> None:
     assert node.agent.ledger.record(NAME).reason == Reason.CRASH_LOOP
     assert "-11" in node.agent.ledger.record(NAME).message
     assert await node.serves() == "1"
+
+
+async def test_a_server_that_has_grown_hands_over_and_no_request_fails(node: Node) -> None:
+    await node.install(node.world.published.release(1), trial=False)
+    pid, answered, stop = node.server.pid, list[int](), asyncio.Event()
+    row = {"name": "watts", "datatype": "FP32", "shape": [1, 1, WINDOW], "data": [1.0] * WINDOW}
+
+    async def ask(keep: bool) -> None:
+        async with httpx2.AsyncClient(base_url=node.url, timeout=30) as client:
+            while not stop.is_set():
+                headers = {} if keep else {"Connection": "close"}
+                answer = await client.post("/v2/models/nilm/infer", json={"inputs": [row]}, headers=headers)
+                answered.append(answer.status_code)
+
+    asking = [asyncio.ensure_future(ask(keep)) for keep in (True, False)]
+    await _until(lambda: len(answered) > 4)
+    await node.agent.keeper.renew()
+    before = len(answered)
+    await _until(lambda: len(answered) > before + 4)
+    stop.set()
+    await asyncio.gather(*asking)
+    assert node.server.pid != pid
+    assert set(answered) == {200}
+
+
+async def test_a_successor_that_does_not_start_leaves_the_server_as_it_was(node: Node) -> None:
+    await node.install(node.world.published.release(1), trial=False)
+    pid, command = node.server.pid, node.server._command
+    node.server._command = (sys.executable, "-c", "raise SystemExit(3)")
+    await node.agent.keeper.renew()
+    assert (node.server.pid, await node.serves()) == (pid, "1")
+    node.server._command = command
+    assert pid
+    os.kill(pid, signal.SIGKILL)
+    assert await node.serves() == "1", "and its death is still noticed"
 
 
 async def test_a_benchmark_is_measured_in_a_child_and_not_repeated(node: Node) -> None:

@@ -28,9 +28,13 @@ class Counts:
         """Take the present server's answer."""
         self._now = dict(models)
 
-    def server_ended(self) -> None:
-        """What it counted stays."""
-        for name, values in self._now.items():
+    def present(self) -> dict[str, Mapping[str, Any]]:
+        """The last answer of the present server."""
+        return self._now
+
+    def server_ended(self, last: Mapping[str, Mapping[str, Any]]) -> None:
+        """What a server counted until its last answer stays."""
+        for name, values in last.items():
             now = counted(values)
             if now is not None:
                 self._ended[name] = now.plus(self._ended.get(name))

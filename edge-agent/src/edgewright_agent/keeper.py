@@ -51,6 +51,8 @@ class Keeper:
         self._first: dict[str, health.Look] = {}
         self._before: dict[str, health.Look] = {}
         self._well_since = self._ticked = clock()
+        self._fresh = (0, 0)
+        """Generation of the server and its memory when it was first looked at."""
         self.counts = Counts()
 
     async def recover(self, down: ServerDown | None) -> None:
@@ -67,23 +69,45 @@ class Keeper:
     async def _restart(self, down: ServerDown | None) -> bool:
         if down is not None:
             self._blame(down)
-        self.counts.server_ended()
+        self.counts.server_ended(self.counts.present())
         try:
             await self._server.start()
         except (ServerDown, CommandRefused, OSError) as error:
             _LOG.error("the server does not start: %s", error)  # no release was loaded, so none is to blame
             return False
         try:
-            self._serves = {}
-            for name in self._ledger.names():
-                self._ledger.apply(name, events.Unloaded())
-                await self._restore(name)
-            await self._server.ask({"op": "serve"})
+            await self._load_all()
         except (ServerDown, CommandRefused) as error:
             self._blame(error if isinstance(error, ServerDown) else ServerDown(Reason.CRASH_LOOP, str(error)))
             return False
         self._well_since = self._clock()
         return True
+
+    async def _load_all(self) -> None:
+        self._serves = {}
+        for name in self._ledger.names():
+            self._ledger.apply(name, events.Unloaded())
+            await self._restore(name)
+        await self._server.ask({"op": "serve"})
+
+    async def renew(self) -> None:
+        """Have a new process take over from one that has grown, and no connection refused.
+
+        ONNX Runtime gives memory back to the system only when its process ends.
+        """
+        async with self._recovering:
+            before = self.counts.present()
+            try:
+                await self._server.hand_over(self._load_all)
+            except (ServerDown, CommandRefused, OSError) as error:
+                _LOG.error("the server that has grown stays: %s", error)
+                self._serves = {}  # a step may have gone to the one that failed: everything is loaded again
+                for name in self._ledger.names():
+                    self._ledger.apply(name, events.Unloaded())
+                    await self._restore(name)
+                return
+            self.counts.server_ended(before)
+            self._well_since = self._clock()
 
     async def restore_lost(self) -> None:
         """Try again what could not be verified from disk, where nothing serves in its place."""
@@ -131,6 +155,8 @@ class Keeper:
                 deadline = settings.trial_hang_seconds if on_trial else settings.hang_seconds
                 answer = await self._server.pulse(deadline)
                 await self._judge(answer.get("models", {}))
+                if not on_trial and self._has_grown(answer.get("models", {})):
+                    await self.renew()
                 self._tick()
                 async with asyncio.timeout(settings.ping_seconds / (4 if on_trial else 1)):
                     await self._server.ended()
@@ -157,14 +183,20 @@ class Keeper:
             if unhealthy is not None:
                 await self._revert(name, unhealthy)
 
+    def _has_grown(self, models: Mapping[str, Any]) -> bool:
+        """Beyond the limit, or half as much again as a fresh server where that is already beyond."""
+        rss = max((health.look(values).rss_bytes for values in models.values()), default=0)
+        if self._fresh[0] != self._server.generation:
+            self._fresh = (self._server.generation, rss)
+        return rss > max(self._settings.max_server_bytes, self._fresh[1] * 1.5)
+
     async def _revert(self, name: str, unhealthy: events.Unhealthy) -> None:
         went_live = self._ledger.record(name).state is ModelState.LIVE
         self._ledger.apply(name, unhealthy)
         self._changed()
         if unhealthy.reason is Reason.MEMORY_GROWTH:  # what it took comes back only with a new process
-            grown = ServerDown(Reason.MEMORY_GROWTH, unhealthy.message)
-            grown.generation = self._server.generation
-            raise grown
+            await self.renew()
+            return
         await (self._restore(name) if went_live else self.discard(name))
 
     def _tick(self) -> None:
@@ -186,8 +218,6 @@ class Keeper:
     def _blame(self, down: ServerDown) -> None:
         """Count the crash for what is on trial; only where nothing is, for what has settled."""
         _LOG.error("the server is replaced: %s", down)
-        if down.reason is Reason.MEMORY_GROWTH:
-            return  # judged already
         names = self._ledger.names()
         suspects = [name for name in names if lifecycle.on_trial(self._ledger.record(name))]
         for name in suspects or names:

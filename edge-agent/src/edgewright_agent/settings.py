@@ -54,6 +54,8 @@ class AgentSettings(BaseSettings):
     """On trial a model is reverted when more than this share of its windows fails, five windows at least."""
     max_growth_bytes: int = Field(default=128 * 1024**2, gt=0)
     """On trial a model is reverted when the server has grown by more than this since it went live."""
+    max_server_bytes: int = Field(default=320 * 1024**2, gt=0)
+    """A server that has grown beyond this hands over to a new one: ONNX Runtime gives no memory back."""
     download_seconds: float = Field(default=900.0, gt=0)
     """Deadline of one attempt to fetch one file; the next attempt goes on where it ended."""
     retry_seconds: float = Field(default=30.0, gt=0)

@@ -1,19 +1,18 @@
-"""The server process, seen from its owner: listening socket, start, control commands, signs of life.
+"""The server, seen from its owner: the listening socket, one process at a time, and the handing over to the next.
 
-The socket outlives the process, so connections wait in its queue while a dead or hung server is replaced.
+The socket outlives the processes, so connections wait in its queue while a dead or hung one is replaced.
 """
 
-import asyncio
-import contextlib
 import os
 import socket
-from collections.abc import Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final
 
 from edgewright_agent import tied
-from edgewright_agent.channel import Channel, CommandRefused, ServerDown
-from edgewright_agent.processes import Usage, usage
+from edgewright_agent.channel import CommandRefused, ServerDown
+from edgewright_agent.processes import usage
+from edgewright_agent.server_process import ServerProcess
 from edgewright_agent.settings import PREFIX
 from edgewright_contract.conditions import Reason
 
@@ -22,8 +21,8 @@ __all__ = ["CommandRefused", "Server", "ServerDown", "listening_socket", "server
 _SECRETS: Final = ("API_TOKEN_FILE", "GATEWAY_TOKEN_FILE", "API_URL", "GATEWAY_URL", "ROOT_KEY_FILE")
 _ONE_THREAD: Final = {"OPENBLAS_NUM_THREADS": "1", "OMP_NUM_THREADS": "1"}
 """numpy would otherwise hold memory for a thread on each core, which nothing here uses."""
-PATIENCE: Final = 5
-"""A starved server gets at most so many times its deadline."""
+FINISH_SECONDS: Final = 12.0
+"""A replaced server gets so long for the requests that it has begun."""
 
 
 def listening_socket(host: str, port: int) -> socket.socket:
@@ -41,7 +40,7 @@ def listening_socket(host: str, port: int) -> socket.socket:
 
 
 class Server:
-    """One server process at a time on the same socket."""
+    """One server process at a time on the same socket; two for the moment of handing over."""
 
     def __init__(
         self,
@@ -58,15 +57,18 @@ class Server:
         self._start_seconds = start_seconds
         self._hang_seconds = hang_seconds
         self._command = (*(command or tied.command("edgewright_agent.serving")), *arguments)
-        self._process: asyncio.subprocess.Process | None = None
-        self._commands, self._pulse = Channel(), Channel()
-        self.generation = 0
-        """Counts the starts, so that the news of a death is told from that of the next one."""
+        self._process: ServerProcess | None = None
+        self._spawned = 0
+
+    @property
+    def generation(self) -> int:
+        """Which process runs, so that the news of a death is told from that of the next one."""
+        return self._process.generation if self._process else self._spawned
 
     @property
     def pid(self) -> int | None:
         """Of the process that runs, if one does."""
-        return self._process.pid if self._process and self._process.returncode is None else None
+        return self._process.pid if self._process else None
 
     def cpu_seconds(self) -> float:
         """Processor time that the process has taken; 0 where none runs."""
@@ -74,39 +76,42 @@ class Server:
         return found.cpu_seconds if found else 0.0
 
     async def start(self) -> None:
-        """Start anew and wait until it answers a ping. A former process is killed first.
+        """Start anew and wait until it answers. A former process is killed first.
 
         Raises:
             ServerDown: it ended or was not ready in time.
         """
         await self.stop()
-        self.generation += 1
-        self._commands, self._pulse = Channel(), Channel()  # who still waits on the old ones hears that they ended
-        self._control.unlink(missing_ok=True)
-        descriptor = self._listener.fileno()
-        self._process = await asyncio.create_subprocess_exec(
-            *(*self._command, "--fd", str(descriptor), "--control", str(self._control)),
-            pass_fds=(descriptor,),
-            stdin=asyncio.subprocess.DEVNULL,
-            env=server_environment(os.environ),
-        )
-        try:
-            async with asyncio.timeout(self._start_seconds):
-                await self._connect()
-        except TimeoutError:
-            await self.stop()
-            raise ServerDown(Reason.HANG, f"the server was not ready after {self._start_seconds:g} s") from None
-        await self.ask({"op": "ping"})
+        self._process = await self._spawn()
 
-    async def _connect(self) -> None:
-        while True:
-            if self.pid is None:
-                raise ServerDown(Reason.CRASH_LOOP, f"the server {self._end()} while it started")
-            with contextlib.suppress(OSError):
-                await self._commands.open(self._control)
-                await self._pulse.open(self._control)
-                return
-            await asyncio.sleep(0.02)
+    async def hand_over(self, prepare: Callable[[], Awaitable[None]]) -> None:
+        """Start a second process, have it prepared (commands go to it meanwhile), then let the first one finish.
+
+        Raises:
+            Exception: whatever `prepare` or the start raised; then the first process goes on as if nothing had been.
+        """
+        former = self._process
+        self._process = await self._spawn()
+        try:
+            await prepare()
+        except BaseException:
+            await self._process.kill()
+            self._process = former
+            raise
+        if former is not None:
+            await former.finish(FINISH_SECONDS)
+
+    async def _spawn(self) -> ServerProcess:
+        self._spawned += 1
+        control = self._control.with_name(f"{self._control.stem}{self._spawned % 2}{self._control.suffix}")
+        descriptor, environment = self._listener.fileno(), server_environment(os.environ)
+        process = await ServerProcess.spawn(self._command, descriptor, control, environment, self._spawned)
+        try:
+            await process.connect(control, self._start_seconds)
+        except BaseException:
+            await process.kill()
+            raise
+        return process
 
     async def ask(self, command: Mapping[str, Any], seconds: float | None = None) -> dict[str, Any]:
         """One command, one answer.
@@ -115,74 +120,33 @@ class Server:
             ServerDown: no answer in time, or the process ended.
             CommandRefused: `ok` was not true.
         """
-        generation = self.generation
-        try:
-            return await self._commands.ask(command, seconds or self._hang_seconds)
-        except ServerDown as down:
-            down.generation = generation
-            raise
+        return await self._running().ask(command, seconds or self._hang_seconds)
 
     async def pulse(self, seconds: float) -> dict[str, Any]:
-        """What the server measures, as a sign of life: the deadline leaves out the time it waited for a processor.
+        """What the server measures, as a sign of life.
 
         Raises:
             ServerDown: it hung or ended.
         """
-        generation = self.generation
-        try:
-            return await self._figures(seconds)
-        except ServerDown as down:
-            down.generation = generation
-            raise
-
-    async def _figures(self, seconds: float) -> dict[str, Any]:
-        process = self._process
-        if process is None or process.returncode is not None:
-            raise ServerDown(Reason.CRASH_LOOP, f"the server {self._end()}")
-        before = usage(process.pid)
-        asked = asyncio.ensure_future(self._pulse.ask({"op": "figures"}, PATIENCE * seconds))
-        ended = asyncio.ensure_future(process.wait())
-        try:
-            waited = 0.0
-            while waited < PATIENCE * seconds:
-                await asyncio.wait({asked, ended}, timeout=seconds / 4, return_when=asyncio.FIRST_COMPLETED)
-                if asked.done() or ended.done():
-                    break
-                waited += seconds / 4
-                if waited - _starved(before, usage(process.pid)) >= seconds:
-                    raise ServerDown(Reason.HANG, f"no sign of life for {waited:.1f} s")
-            if ended.done() and not (asked.done() and asked.exception() is None):
-                raise ServerDown(Reason.CRASH_LOOP, f"the server {self._end()}")
-            return await asked
-        except CommandRefused as error:
-            raise ServerDown(Reason.CRASH_LOOP, f"figures: {error}") from None
-        finally:
-            for task in (asked, ended):
-                task.cancel()
-            await asyncio.gather(asked, ended, return_exceptions=True)
+        return await self._running().figures(seconds)
 
     async def ended(self) -> None:
         """Wait for the end of the process."""
         if self._process is not None:
-            await self._process.wait()
-
-    def _end(self) -> str:
-        code = self._process.returncode if self._process else None
-        return "does not run" if code is None else f"ended with {code}"
+            await self._process.ended()
 
     async def stop(self) -> None:
         """Kill the process, if one runs, and wait for its end."""
-        await self._commands.close()
-        await self._pulse.close()
-        if self._process is not None and self._process.returncode is None:
-            with contextlib.suppress(ProcessLookupError):
-                self._process.kill()
-            await self._process.wait()
-        self._process = None
+        process, self._process = self._process, None
+        if process is not None:
+            await process.kill()
 
-
-def _starved(before: Usage | None, now: Usage | None) -> float:
-    return max(0.0, now.waited_seconds - before.waited_seconds) if before and now else 0.0
+    def _running(self) -> ServerProcess:
+        if self._process is None:
+            down = ServerDown(Reason.CRASH_LOOP, "the server does not run")
+            down.generation = self._spawned
+            raise down
+        return self._process
 
 
 def server_environment(environment: Mapping[str, str]) -> dict[str, str]:

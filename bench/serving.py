@@ -25,11 +25,12 @@ sys.path.insert(0, str(Path(__file__).resolve().parent))
 
 from serving_peers import bench_model, catalog, overload, wire
 from serving_peers.ours import Agent
-from serving_peers.servers import HERE, Door, Unavailable, client_binary, end, load, pin, start_peer
+from serving_peers.servers import HERE, Door, Unavailable, client_binary, end, free_port, load, pin, start, start_peer
 
 LARGE, SMALL = 88, 16
 """Channels: about 120 µs and 20 µs on the machine that the goals were set on."""
-BINARY_PEERS: Final = ("gRPC",)
+TRANSPORTS: Final = ("transportUnix", "transportTcp")
+"""A uvloop server that answers constant bytes: what the machine takes for a round trip."""
 OUR_DOORS: Final = ("unix", "httpBinary", "httpJson")
 
 
@@ -57,6 +58,27 @@ class Bench:
             Door("unix", "frame", str(agent.frames), wire.frame(watts, "m")),
             Door("httpBinary", "http", address, wire.v2_binary(watts, catalog.PATH)),
             Door("httpJson", "http", address, wire.v2_json(watts, catalog.PATH)),
+        ]
+
+    def start_echo(self, doors: Sequence[Door]) -> tuple[subprocess.Popen[bytes], list[Door]]:
+        """The transport alone, for requests as long as ours."""
+        unix, http = doors[0], doors[1]
+        port, path = free_port(), str(self.folder / "echo.sock")
+        command = [
+            sys.executable,
+            str(HERE / "echo.py"),
+            str(port),
+            path,
+            str(len(http.request)),
+            str(len(unix.request)),
+        ]
+        process = start(command, self.folder, {})
+        while not Path(path).exists():
+            time.sleep(0.05)
+        time.sleep(0.2)
+        return process, [
+            Door("transportUnix", "frame", path, unix.request),
+            Door("transportTcp", "http", f"127.0.0.1:{port}", http.request),
         ]
 
     def start_peers(self, names: Sequence[str]) -> tuple[list[subprocess.Popen[bytes]], list[Door]]:
@@ -142,11 +164,13 @@ def figures(latencies: dict[str, dict[str, float]]) -> tuple[dict[str, Any], dic
         }
         for name, item in latencies.items()
     }
-    ours = {name: rows[name] for name in ("bare", "inprocess", *OUR_DOORS)}
+    for name in TRANSPORTS:
+        rows[name]["overheadMicroseconds"] = rows[name]["p50Microseconds"]  # nothing runs in it
+    ours = {name: rows[name] for name in ("bare", "inprocess", *TRANSPORTS, *OUR_DOORS)}
     peers = {name: row for name, row in rows.items() if name not in ours}
     ratio = {}
     for name, row in peers.items():
-        own = ours["httpBinary" if name.startswith("MLServer gRPC") or "gRPC" in name else "httpJson"]
+        own = ours["httpBinary" if "gRPC" in name else "httpJson"]
         ratio[name] = round(row["overheadMicroseconds"] / own["overheadMicroseconds"], 2)
     return ours, peers, ratio
 
@@ -164,7 +188,9 @@ def measure(bench: Bench, names: Sequence[str]) -> dict[str, Any]:
     try:
         agent.go_live(bench.large)
         processes, peer_doors = bench.start_peers(names)
-        doors = [*bench.our_doors(agent), *peer_doors]
+        echo, echo_doors = bench.start_echo(bench.our_doors(agent))
+        processes.append(echo)
+        doors = [*bench.our_doors(agent), *echo_doors, *peer_doors]
         latencies = bench.latencies(doors, 0.0)
         ours, peers, ratio = figures(latencies)
         result: dict[str, Any] = {"ours": ours, "peers": peers, "ratio": ratio, "missing": bench.missing}

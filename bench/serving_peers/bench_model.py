@@ -42,11 +42,19 @@ def make(width: int, bias: float = 0.0) -> bytes:
     return helper.make_model(graph, opset_imports=[opset], ir_version=9).SerializeToString()
 
 
-def write(folder: Path, data: bytes, version: int = 1, manifest: str = MANIFEST) -> dict[str, Any]:
+def write(
+    folder: Path,
+    data: bytes,
+    version: int = 1,
+    manifest: str = MANIFEST,
+    *,
+    golden: bytes | None = None,
+    answers: list[list[float]] | None = None,
+) -> dict[str, Any]:
     """Model and release.json in the folder; the control socket's load request for them, also as load.json."""
     folder.mkdir(parents=True, exist_ok=True)
     digest = digest_of(data)
-    golden = r.Golden(answers=[[1 / CLASSES] * CLASSES], tolerance=0.01)
+    expected = r.Golden(answers=answers or [[1 / CLASSES] * CLASSES], tolerance=0.01)
     variant = r.Variant(
         name="full",
         file="variants/full.onnx",
@@ -57,7 +65,7 @@ def write(folder: Path, data: bytes, version: int = 1, manifest: str = MANIFEST)
         macs=1,
         accuracy=None,
         latency=r.Latency(p50_microseconds=120, p95_microseconds=200, machine="bench", runtime_version="bench"),
-        golden=golden,
+        golden=expected,
     )
     created = "2026-01-01T00:00:00Z"
     release = r.Release(
@@ -67,7 +75,7 @@ def write(folder: Path, data: bytes, version: int = 1, manifest: str = MANIFEST)
         labels=[f"class{index}" for index in range(CLASSES)],
         window=r.Window(seconds=WINDOW, hop_seconds=64),
         variants=[variant],
-        golden=r.GoldenWindows(digest="sha256:" + "0" * 64, count=1),
+        golden=r.GoldenWindows(digest=digest_of(golden or b""), count=len(expected.answers)),
         provenance=r.Provenance(recipe_digest=MANIFEST, data_digest=MANIFEST, synthetic=True, created=created),
     )
     (folder / "full.onnx").write_bytes(data)

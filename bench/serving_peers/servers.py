@@ -104,13 +104,13 @@ def client_binary() -> Path:
 def pin(core: int) -> list[str]:
     """Prefix of a command that keeps it on one core, where the machine has more than one.
 
-    As root it also goes before other work on the machine (round-robin, lowest real-time priority), alike for every server and the client.
+    As root it also runs before other work on the machine (lowest real-time priority): every server and the client.
     """
     cores = sorted(os.sched_getaffinity(0))
-    first = ["chrt", "--rr", "1"] if os.geteuid() == 0 else []
-    return (
-        [*first, "taskset", "-c", str(cores[core % len(cores)])] if len(cores) > 1 and shutil.which("taskset") else []
-    )
+    if len(cores) < 2 or not shutil.which("taskset"):
+        return []
+    first = ["chrt", "--rr", "1"] if os.geteuid() == 0 and shutil.which("chrt") else []
+    return [*first, "taskset", "-c", str(cores[core % len(cores)])]
 
 
 def start(

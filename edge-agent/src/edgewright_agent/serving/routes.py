@@ -144,14 +144,15 @@ class Routes:
         return _json({"taken": await self._live.take(taken)})
 
     def _check_pusher(self, request: Request) -> None:
-        if request.client is None or ipaddress.ip_address(request.client.host).is_loopback:
+        if request.client is None or _is_this_host(request.client.host):
             return
         if self._readings_token_file is None:
             raise HTTPException(
                 403, "Readings from other hosts need a token; set EDGEWRIGHT_AGENT_READINGS_TOKEN_FILE on this node."
             )
-        wanted = b"Bearer " + self._readings_token_file.read_bytes().strip()
-        if not hmac.compare_digest(request.headers.get("authorization", "").encode(), wanted):
+        token = self._readings_token_file.read_bytes().strip()
+        wanted = b"Bearer " + token
+        if not token or not hmac.compare_digest(request.headers.get("authorization", "").encode(), wanted):
             raise HTTPException(
                 401, "Send this node's readings token as Authorization: Bearer ….", {"WWW-Authenticate": "Bearer"}
             )
@@ -163,6 +164,15 @@ class Routes:
         if version is not None and version != str(found.model.version):
             raise HTTPException(404, f"Model {name} is live in version {found.model.version}, not {version[:20]!r}.")
         return found
+
+
+def _is_this_host(address: str) -> bool:
+    try:
+        ip = ipaddress.ip_address(address)
+    except ValueError:
+        return False
+    mapped = ip.ipv4_mapped if isinstance(ip, ipaddress.IPv6Address) else None
+    return (mapped or ip).is_loopback
 
 
 async def _alive() -> Response:

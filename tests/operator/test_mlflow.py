@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import AsyncIterator, Callable
+from pathlib import Path
 from typing import Any
 
 import httpx2
@@ -226,3 +227,40 @@ async def test_a_name_cannot_leave_the_filter() -> None:
     server = Server(constant(200, {}))
     await server.registry().with_tag("x' OR name='y", names.TAG_MANIFEST, "1")
     assert server.seen == []
+
+
+@pytest.mark.parametrize(
+    ("user", "password", "token", "expected"),
+    [
+        ("", None, None, None),
+        ("edge", "p:w\n", None, "Basic ZWRnZTpwOnc="),
+        ("edge", "p", "t0ken\n", "Bearer t0ken"),
+    ],
+)
+async def test_credentials_come_from_files_and_go_to_mlflow_only(
+    tmp_path: Path, user: str, password: str | None, token: str | None, expected: str | None
+) -> None:
+    files: dict[str, Path | None] = {"password": None, "token": None}
+    for name, text in (("password", password), ("token", token)):
+        if text is not None:
+            files[name] = tmp_path / name
+            (tmp_path / name).write_text(text)
+    given: list[str | None] = []
+
+    def answer(request: httpx2.Request) -> httpx2.Response:
+        given.append(request.headers.get("Authorization"))
+        return httpx2.Response(302, headers={"Location": "http://evil/"})
+
+    login = mlflow.Credentials(user, files["password"], files["token"])
+    client = httpx2.AsyncClient(transport=httpx2.MockTransport(answer), auth=login)
+    with pytest.raises(mlflow.Unavailable, match="another host"):
+        await MlflowRegistry(URL, client).download("a", 10)
+    assert given == [expected]
+
+
+async def test_credentials_that_cannot_be_read_are_told(tmp_path: Path) -> None:
+    login = mlflow.Credentials("edge", tmp_path / "gone", None)
+    client = httpx2.AsyncClient(transport=httpx2.MockTransport(constant(200, {})), auth=login)
+    for call in CALLS:
+        with pytest.raises(mlflow.Unavailable, match=r"credentials of MLflow cannot be read.*gone"):
+            await call(MlflowRegistry(URL, client))

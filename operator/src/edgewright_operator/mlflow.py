@@ -1,9 +1,11 @@
 """Where operator and gateway read the MLflow registry: plain REST, bounded, without importing MLflow."""
 
+import base64
 import json
 import re
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Generator, Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Final
 
 import httpx2
@@ -52,6 +54,25 @@ class ModelVersion:
 
     version: int
     tags: Mapping[str, str]
+
+
+class Credentials(httpx2.Auth):
+    """What MLflow asks for, read from files for every request, because mounted secrets are replaced while we run."""
+
+    def __init__(self, user: str, password_file: Path | None, token_file: Path | None) -> None:
+        self._user, self._password, self._token = user, password_file, token_file
+
+    def auth_flow(self, request: httpx2.Request) -> Generator[httpx2.Request, httpx2.Response, None]:
+        """Put the token, or user and password, onto the request."""
+        try:
+            if self._token is not None:
+                request.headers["Authorization"] = f"Bearer {self._token.read_text().strip()}"
+            elif self._password is not None:
+                pair = f"{self._user}:{self._password.read_text().strip()}"
+                request.headers["Authorization"] = f"Basic {base64.b64encode(pair.encode()).decode()}"
+        except OSError as error:
+            raise httpx2.RequestError(f"the credentials of MLflow cannot be read: {error}") from error
+        yield request
 
 
 class MlflowRegistry:

@@ -13,7 +13,7 @@ from edgewright_contract import keys, names
 from edgewright_operator.connection import ConnectionProblem, connect
 from edgewright_operator.gateway import access, app, blobs, index, intake, trusted
 from edgewright_operator.gateway.settings import Settings
-from edgewright_operator.mlflow import MlflowRegistry
+from edgewright_operator.mlflow import Credentials, MlflowRegistry
 
 
 def main() -> None:
@@ -39,8 +39,12 @@ def main() -> None:
 async def serve(settings: Settings) -> None:
     """Serve until SIGTERM."""
     root = keys.load_public(settings.root_key_file.read_bytes())
-    async with connect(settings.kubeconfig) as api, httpx2.AsyncClient(timeout=60, trust_env=False) as plain:
-        await uvicorn.Server(_config(settings, api, MlflowRegistry(settings.mlflow_url, plain), root)).serve()
+    login = Credentials(settings.mlflow_user, settings.mlflow_password_file, settings.mlflow_token_file)
+    async with (
+        connect(settings.kubeconfig) as api,
+        httpx2.AsyncClient(timeout=60, trust_env=False, auth=login) as to_mlflow,
+    ):
+        await uvicorn.Server(_config(settings, api, MlflowRegistry(settings.mlflow_url, to_mlflow), root)).serve()
 
 
 def _config(

@@ -22,6 +22,12 @@ class Settings(BaseSettings):
     """Folder of verified files, their index and the newest trust.json; it may be lost at any time."""
     mlflow_url: str
     """Base URL of the MLflow server."""
+    mlflow_user: str = ""
+    """User name at MLflow, for basic authentication."""
+    mlflow_password_file: Path | None = None
+    """File of that user's password; read anew for each request."""
+    mlflow_token_file: Path | None = None
+    """File of a bearer token for MLflow, instead of user and password."""
     kubeconfig: Path | None = None
     """Kubeconfig; none inside a pod."""
     trust_file: Path

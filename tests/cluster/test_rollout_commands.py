@@ -89,7 +89,7 @@ def test_why_gives_values_limits_samples_and_what_comes_next(place: Place) -> No
     place.status(standing("GateInconclusive", "waits"), gate=gate, hardwareClasses=[row], counts=counts)
     said = place.run("why", "nilm").output
     assert "agreement: 0.31 against 0.95 from 42 samples: Inconclusive (which may still be chance)" in said
-    assert "next: as soon as there are 200 effective samples wave 2 of 4 begins" in said
+    assert "next: as soon as there are 40 effective samples wave 2 of 4 begins" in said
     assert "class amd64-x: 3 nodes, base-int8, p95 0.24 ms: best by Latency" in said
     assert "1 offline, 1 never seen" in said
     told = json.loads(place.run("why", "nilm", "--json").output.splitlines()[-1])

@@ -128,8 +128,10 @@ class Gates(ApiModel):
     """How often exposed nodes and their controls write their figures in a wave."""
     deadline: Duration = "1h"
     """How long a wave that has soaked may wait for evidence; then the rollout pauses."""
-    min_samples: Annotated[int, Field(ge=1, le=1_000_000)] = 200
-    """Effective samples over the wave; of more than one node none counts for more than its share of a majority."""
+    min_samples: Annotated[int, Field(ge=1, le=1_000_000)] = 40
+    """Effective samples over the wave; of more than one node none counts for more than its share of a majority.
+
+    Two days of readings give one node 42 windows of 4,096 s that do not overlap."""
     max_error_rate: Annotated[float, Field(ge=0, le=1)] = 0.01
     max_p95_ratio: Annotated[float, Field(alias="maxP95Ratio", ge=1, le=100)] = 1.2
     """Against the release before on the same node, else against nodes of the same class that still serve it."""

@@ -81,12 +81,12 @@ def run(demo: Demo) -> dict[str, Any]:
         _publish(demo, mlflow.url, FIRST_RELEASE)
     with demo.step("parts", "starting gateway, operator and three agents"):
         gateway, operator, agents = _start_parts(demo, plane, mlflow.url)
-    with demo.step("rollout", "rolling the first release out in waves"):
+    held = held_out(demo.recipe, demo.directory.parent, NODES)
+    with demo.step("replay", "giving every agent two held-out days of readings: without data no gate passes"):
+        _replay(demo, agents, held)
+    with demo.step("rollout", "measuring on the nodes, then rolling the first release out in waves"):
         existing_cluster.put(plane, [model], demo.directory)
         _wait(demo, plane, "the first release", lambda nodes: fleet.live(nodes, NODES, 1))
-    held = held_out(demo.recipe, demo.directory.parent, NODES)
-    with demo.step("replay", "replaying two held-out days through every agent"):
-        _replay(demo, agents, held)
     counts = _under_load(demo, plane, mlflow.url, agents, held)
     demo.seconds["total"] = round(time.monotonic() - started, 1)
     urls = {"mlflow": mlflow.url, "operator metrics": f"{operator}/metrics", "gateway": gateway}

@@ -53,6 +53,7 @@ def start_operator(plane: ControlPlane, directory: Path, mlflow_url: str, gatewa
         "MLFLOW_URL": mlflow_url,
         "GATEWAY_URL": gateway_url,
         "GATEWAY_TOKEN_FILE": str(_secret(directory / "operator-gateway-token", gateway_token)),
+        "PERMIT_KEY_FILE": str(keys / "permit.key"),
         "SINGLE_TENANT": "true",
         "POLL_SECONDS": "2",
         "INTERVAL": "1",

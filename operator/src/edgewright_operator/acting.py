@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
+import httpx2
 import structlog
 
 from edgewright_operator import metrics
@@ -17,6 +18,7 @@ from edgewright_operator.mirror import Mirror
 from edgewright_operator.mlflow import MlflowRegistry
 from edgewright_operator.pacing import Backoff
 from edgewright_operator.polling import Polling
+from edgewright_operator.promql import Promql
 from edgewright_operator.reconcile import Reconciler
 from edgewright_operator.settings import Settings
 from edgewright_operator.source import Gateway
@@ -95,15 +97,21 @@ async def act(
 
     `follow` hands over raw events of CompressedModels (none: listing alone finds them); `show` is given the fleet.
     """
-    async with asyncio.TaskGroup() as group:
-        operator = assembled(cluster, registry, gateway, settings, group)
+    async with httpx2.AsyncClient(timeout=10, trust_env=False) as client, asyncio.TaskGroup() as group:
+        promql = Promql(settings.prometheus_url, client)
+        operator = assembled(cluster, registry, gateway, settings, group, promql)
         if show is not None:
             show(operator.fleet)
         await operator.run(group, follow)
 
 
 def assembled(
-    cluster: Cluster, registry: MlflowRegistry, gateway: Gateway, settings: Settings, group: asyncio.TaskGroup
+    cluster: Cluster,
+    registry: MlflowRegistry,
+    gateway: Gateway,
+    settings: Settings,
+    group: asyncio.TaskGroup,
+    promql: Promql | None = None,
 ) -> Operator:
     """The parts, wired; nothing runs yet."""
 
@@ -113,6 +121,6 @@ def assembled(
     worklist = Worklist(work, settings.interval, group)
     fleet = Fleet(cluster.api, worklist.wake, lambda: worklist.wake(NODES_KEY), settings.resync_seconds)
     polling = Polling(registry, gateway, settings.poll_seconds, group, worklist.wake)
-    reconciler = Reconciler(cluster, fleet, polling, settings)
+    reconciler = Reconciler(cluster, fleet, polling, settings, promql=promql)
     operator = Operator(fleet, worklist, reconciler, Mirror(cluster, fleet), cluster, settings)
     return operator

@@ -47,6 +47,8 @@ class Scraped:
     plane: ControlPlane
     folder: Path
     gateway_url: str
+    publish: Callable[[bool], None]
+    """Publish the next release and move the alias to it; False: one that answers otherwise than it states."""
 
 
 def _tiny() -> bytes:
@@ -64,7 +66,7 @@ def _tiny() -> bytes:
     return bytes(model.SerializeToString())
 
 
-def _unsigned(name: str) -> release.UnsignedRelease:
+def _unsigned(name: str, good: bool = True) -> release.UnsignedRelease:
     digest = f"sha256:{'3' * 64}"
     origin = release.Origin(name, digest, digest, True, datetime.fromtimestamp(_NOW, UTC))
     figures = release.Figures(3 * WINDOW, 3 * WINDOW, 1.0, 2.0, None)
@@ -72,7 +74,11 @@ def _unsigned(name: str) -> release.UnsignedRelease:
     golden = np.stack([np.full(WINDOW, 5), np.full(WINDOW, 2000)]).astype(np.uint16)
     reference = release.reference_of(LABELS, np.array([0, 1]), golden)
     window = contract.Window(seconds=WINDOW, hop_seconds=16)
-    return release.build(origin, window, LABELS, [variant], golden, reference, tolerance=0.01)
+    built = release.build(origin, window, LABELS, [variant], golden, reference, tolerance=0.01)
+    if not good:
+        (entry,) = built.draft["variants"]
+        entry["golden"]["answers"] = [list(reversed(row)) for row in entry["golden"]["answers"]]
+    return built
 
 
 @dataclass(frozen=True)
@@ -147,7 +153,12 @@ def scraped(
     node, model = (f"seen-{secrets.token_hex(3)}" for _ in range(2))
     keys = signing_keys.ensure(folder / "keys", registered_models=["seen-*"])
     client = registry.connect(mlflow_server.url)
-    publish.to_mlflow(_unsigned(model), keys.private(Role.RELEASE), client, alias="production", now=_NOW)
+
+    def published(good: bool) -> None:
+        key = keys.private(Role.RELEASE)
+        publish.to_mlflow(_unsigned(model, good), key, client, alias="production", now=time.time())
+
+    published(True)
     plane.create_node(node, {names.LABEL_AGENT: "true", "site": node})
     operator, gateway, agent = (Part(name, folder) for name in ("operator", "gateway", "agent"))
     tls = prepare(folder / "pki", datetime.now(UTC))
@@ -199,7 +210,7 @@ def scraped(
             folder / "prometheus", every_binary, targets, rule_files=[rules], scrape_seconds=0.5
         )
         ending.callback(prometheus.stop)
-        yield Scraped(prometheus, f"default/{model}", node, plane, folder, gateway_url)
+        yield Scraped(prometheus, f"default/{model}", node, plane, folder, gateway_url, published)
 
 
 def _mount(keys: Path, tls: Credentials, parts: tuple[Part, ...]) -> None:
@@ -227,7 +238,12 @@ def _wish(model: str, node: str) -> dict[str, Any]:
     spec = {
         "source": {"registeredModel": model, "alias": "production"},
         "nodeSelector": {"matchLabels": {"site": node}},
-        "rollout": {"waves": [{"percent": 100}], "soak": "1s", "maxUnavailable": "100%"},
+        "rollout": {
+            "waves": [{"percent": 100}],
+            "soak": "1s",
+            "maxUnavailable": "100%",
+            "gates": {"interval": "2s", "minSamples": 1},
+        },
     }
     return {
         "apiVersion": names.API_VERSION,

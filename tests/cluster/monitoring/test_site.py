@@ -1,16 +1,69 @@
-"""The whole site runs as its manifests, roles and policies say: with TLS, and nothing that it needs is refused."""
+"""The whole site as its manifests, roles and policies start it: every query gives samples, every alert its due.
+
+The tests stand in the order of events: a healthy site first, then a release that its node refuses.
+"""
 
 from __future__ import annotations
 
+import json
+import math
 import re
 import secrets
 import time
+from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import httpx2
 import pytest
 
 from edgewright_contract import names
+
+_BOARDS = Path(__file__).parents[3] / "deploy" / "k8s" / "monitoring" / "dashboards"
+_AFTER_A_ROLLBACK = "edgewright_rollbacks_total"
+
+
+def test_a_healthy_site_raises_no_alert(scraped: Any) -> None:
+    """The rules run on the real series for a while; pending ones count too."""
+    scraped.prometheus.wait_for("sum(rate(edgewright_inference_seconds_count[5s])) > 0", 30)
+    scraped.prometheus.wait_for("count(up == 1) == 3", 30)
+    time.sleep(2)
+    assert scraped.prometheus.query("ALERTS") == []
+
+
+def _queries(rollback: bool) -> list[Any]:
+    """Expressions of all panels, the variables filled in as Grafana does for "All"."""
+    found = []
+    for board in sorted(_BOARDS.glob("*.json")):
+        for panel in (panel for panel in json.loads(board.read_text())["panels"] if panel["type"] != "row"):
+            for target in panel["targets"]:
+                filled = re.sub(r"\$(model|instance)\b", ".*", target["expr"]).replace("$__rate_interval", "10s")
+                if (_AFTER_A_ROLLBACK in filled) is rollback:
+                    found.append(pytest.param(filled, id=f"{board.stem}: {panel['title']} {target['refId']}"))
+    return found
+
+
+def _numbers(scraped: Any, query: str) -> list[float]:
+    return [sample.value for sample in scraped.prometheus.wait_for(query, 30) if not math.isnan(sample.value)]
+
+
+@pytest.mark.parametrize("query", _queries(rollback=False))
+def test_a_query_gives_samples(query: str, scraped: Any) -> None:
+    assert "$" not in query
+    assert _numbers(scraped, query)
+
+
+def test_a_query_of_an_unknown_metric_would_be_noticed(scraped: Any) -> None:
+    assert scraped.prometheus.query("sum(edgewright_no_such_metric)") == []
+
+
+def test_what_is_shown_is_what_runs(scraped: Any) -> None:
+    shown = scraped.prometheus.wait_for(f'edgewright_nodes{{model="{scraped.model}", state!="offline"}} > 0')
+    assert sum(sample.value for sample in shown) == 1
+    age = scraped.prometheus.wait_for(f'edgewright_node_heartbeat_age_seconds{{node="{scraped.node}"}}')
+    assert 0 <= age[0].value < 600
+    (info,) = scraped.prometheus.wait_for("edgewright_model_info")
+    assert (info.labels["release"], info.labels["variant"]) == ("1", "base-fp32")
 
 
 def test_nobody_is_refused_what_it_needs(scraped: Any) -> None:
@@ -49,7 +102,42 @@ def test_a_node_that_comes_and_goes_takes_its_edge_node_along(scraped: Any) -> N
 
 
 def _until_status(scraped: Any, path: str, wanted: int) -> None:
-    deadline = time.monotonic() + 30
-    while (status := scraped.plane.api.client.get(path).status_code) != wanted:
-        assert time.monotonic() < deadline, f"{path} still answers {status}"
+    _until(lambda: scraped.plane.api.client.get(path).status_code == wanted, lambda: path, 30)
+
+
+def _status(scraped: Any) -> dict[str, Any]:
+    namespace, _, name = scraped.model.partition("/")
+    path = f"/apis/{names.API_VERSION}/namespaces/{namespace}/{names.COMPRESSED_MODELS}/{name}"
+    return dict(scraped.plane.api.request("GET", path)["status"])
+
+
+def _until(probe: Callable[[], Any], tell: Callable[[], Any], seconds: float = 60) -> None:
+    deadline = time.monotonic() + seconds
+    while not probe():
+        assert time.monotonic() < deadline, tell()
         time.sleep(0.2)
+
+
+@pytest.fixture(scope="module")
+def refused(scraped: Any) -> Any:
+    """The site after its node refused the second release, which answers otherwise than it states."""
+    _until(lambda: "lastGood" in _status(scraped), lambda: _status(scraped))
+    scraped.publish(False)
+    scraped.prometheus.wait_for(f"{_AFTER_A_ROLLBACK} > 0", 60)
+    return scraped
+
+
+def test_the_refused_release_is_quarantined_and_the_first_one_serves(refused: Any) -> None:
+    assert len(_status(refused)["quarantined"]) == 1
+    (serves,) = refused.prometheus.wait_for("edgewright_model_info")
+    assert serves.labels["release"] == "1"
+
+
+def test_the_alert_about_it_fires_on_the_real_series(refused: Any) -> None:
+    fired = refused.prometheus.wait_for('ALERTS{alertname="EdgewrightRolledBack", alertstate="firing"}', 30)
+    assert fired[0].labels["severity"] == "warning"
+
+
+@pytest.mark.parametrize("query", _queries(rollback=True))
+def test_a_query_about_rollbacks_gives_samples_now(query: str, refused: Any) -> None:
+    assert max(_numbers(refused, query)) >= 1

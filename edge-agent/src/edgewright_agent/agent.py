@@ -9,7 +9,7 @@ import functools
 import hashlib
 import logging
 import random
-from collections.abc import Mapping
+from collections.abc import Coroutine, Mapping
 from dataclasses import replace
 from typing import Any
 
@@ -20,6 +20,7 @@ from edgewright_agent.keeper import Keeper
 from edgewright_agent.kube import Kube
 from edgewright_agent.ledger import SETTLED, Ledger
 from edgewright_agent.refusal import Delay, Refusal
+from edgewright_agent.renewal import Renewal
 from edgewright_agent.state import Held
 from edgewright_agent.supervisor import Server, ServerDown
 from edgewright_agent.teller import Teller
@@ -36,9 +37,16 @@ class Agent:
     """One node's agent. `run` returns only when it is cancelled."""
 
     def __init__(
-        self, tools: rollout.Tools, server: Server, kube: Kube, hardware: Hardware, rng: random.Random
+        self,
+        tools: rollout.Tools,
+        server: Server,
+        kube: Kube,
+        hardware: Hardware,
+        rng: random.Random,
+        renewal: Renewal | None = None,
     ) -> None:
         self._tools, self._server, self._kube, self._rng = tools, server, kube, rng
+        self._renewal = renewal
         self._hardware = self._own_hardware = hardware
         self.ledger = Ledger(tools.store, tools.now)
         self._believed = Believed(self.ledger, tools.store, tools.gateway, tools.root)
@@ -59,10 +67,12 @@ class Agent:
         """Serve the last known good, then follow the EdgeNode."""
         await self.start()
         teller = self._teller
-        loops = (
+        loops: list[Coroutine[Any, Any, None]] = [
             *(self._watch(), self._reconcile(), self.keeper.watch()),
             *(teller.run(), teller.run_figures(), teller.run_heartbeat()),
-        )
+        ]
+        if self._renewal is not None:
+            loops.append(self._renewal.run())
         try:
             async with asyncio.TaskGroup() as group:
                 for loop in loops:

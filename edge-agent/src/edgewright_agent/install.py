@@ -2,6 +2,7 @@
 with no network. `planned` says what would be written, `apply` writes it and calls systemd.
 """
 
+import argparse
 import shutil
 import subprocess
 import sys
@@ -10,6 +11,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
+from edgewright_agent.joining import Joined, JoinError, parse
+from edgewright_agent.joining import joined as turned
 from edgewright_agent.settings import PREFIX
 
 UNIT: Final = "edgewright-agent.service"
@@ -74,6 +77,9 @@ SystemCallErrorNumber=EPERM
 WantedBy=multi-user.target
 """
 
+_SECRET: Final = 0o600
+_NEEDED: Final = ("node", "api_url", "gateway_url")
+_GIVEN: Final = (*_NEEDED, "api_ca", "gateway_ca", "host", "port")
 _USER_TEXT: Final = f'u {USER} - "Edgewright agent" {STATE}\n'
 
 
@@ -92,6 +98,59 @@ class File:
     """Not written where there is one already."""
 
 
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """What `install` takes."""
+    parser.add_argument("--systemd", action="store_true", required=True, help="the one kind of service there is")
+    parser.add_argument("--root", type=Path, help="write below this folder and start nothing")
+    parser.add_argument("--dry-run", action="store_true", help="print what would be written and write nothing")
+    parser.add_argument("--join", type=Path, help="file that `edgewright nodes join NODE` wrote: all of what follows")
+    parser.add_argument("--node", help="name of the node")
+    parser.add_argument("--api-url", help="base URL of the API server")
+    parser.add_argument("--gateway-url", help="base URL of the model gateway")
+    parser.add_argument("--api-ca", help="PEM file of the API server's authority")
+    parser.add_argument("--gateway-ca", help="PEM file of the gateway's authority")
+    parser.add_argument("--host", help="address to serve on; 127.0.0.1 without it")
+    parser.add_argument("--port", help="port to serve on; 8080 without it")
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """The exit code."""
+    try:
+        joined = _joined(arguments.join)
+        given = {name.upper(): value for name in _GIVEN if (value := getattr(arguments, name)) is not None}
+        settings = {**joined.settings, **given}
+        checked(settings)
+        files = [*planned(settings, own_command()), *_of(joined)]
+        if arguments.dry_run:
+            for file in files:
+                print(f"# {file.path} ({file.mode:o})\n{'(secret)' if file.mode == _SECRET else file.text}")
+            return 0
+        for sentence in apply(files, arguments.root or Path("/"), start=arguments.root is None):
+            print(sentence)
+    except (InstallError, JoinError) as error:
+        print(f"edgewright-agent: {error}", file=sys.stderr)
+        return 1
+    if arguments.join is None:
+        print(f"next: put the root key to {CONFIG}/root.pub and the tokens to {STATE}/tokens/")
+    else:
+        print(f"next: delete {arguments.join}; it holds the node's tokens")
+    return 0
+
+
+def _joined(path: Path | None) -> Joined:
+    if path is None:
+        return Joined({}, {}, {})
+    try:
+        return turned(parse(path.read_bytes()), str(CONFIG))
+    except OSError as error:
+        raise InstallError(f"{path}: {error.strerror}") from None
+
+
+def _of(joined: Joined) -> list[File]:
+    kept = [File(CONFIG / name, text, 0o644) for name, text in joined.configuration.items()]
+    return kept + [File(STATE / "tokens" / name, text, _SECRET) for name, text in joined.tokens.items()]
+
+
 def planned(settings: Mapping[str, str], command: Path) -> list[File]:
     """The files of the service. `settings` are names of AgentSettings without the prefix, in capitals."""
     fixed = {"STATE_DIR": str(STATE), "API_TOKEN_FILE": str(STATE / "tokens/api")}
@@ -105,11 +164,14 @@ def planned(settings: Mapping[str, str], command: Path) -> list[File]:
 
 
 def checked(settings: Mapping[str, str]) -> None:
-    """Refuse values that an environment file would not give back as they are.
+    """Refuse what is missing, and values that an environment file would not give back as they are.
 
     Raises:
         InstallError: with the name of the setting.
     """
+    missing = [f"--{name.replace('_', '-')}" for name in _NEEDED if name.upper() not in settings]
+    if missing:
+        raise InstallError(f"{' '.join(missing)}: needed, unless --join FILE says it")
     for name, value in settings.items():
         if not value or any(sign in value for sign in "\n\r\0\"'\\$ "):
             raise InstallError(f"--{name.lower().replace('_', '-')}: {value!r} is empty or holds a space, quote or $")
@@ -128,9 +190,10 @@ def apply(files: list[File], root: Path, *, start: bool) -> list[str]:
             done.append(f"kept {target}")
             continue
         try:
-            target.parent.mkdir(parents=True, exist_ok=True)
-            target.write_text(file.text)
+            target.parent.mkdir(parents=True, exist_ok=True, mode=0o700 if file.mode == _SECRET else 0o755)
+            target.touch(mode=file.mode)  # a secret is born narrow
             target.chmod(file.mode)
+            target.write_text(file.text)
         except OSError as error:
             raise InstallError(f"{target}: {error.strerror}; run it as root, or with --root FOLDER") from None
         done.append(f"wrote {target}")

@@ -149,7 +149,21 @@ class Kube:
             }
             await self._send("POST", _LEASES, lease, {"Content-Type": "application/json"})
 
-    async def _send(self, method: str, path: str, body: Mapping[str, Any], headers: Mapping[str, str]) -> None:
+    async def create(self, path: str, body: Mapping[str, Any]) -> dict[str, Any]:
+        """Create an object or ask a subresource; what the API server answers.
+
+        Raises:
+            KubeError: refused or unreachable, or no JSON object came.
+        """
+        answer = await self._send("POST", path, body, {"Content-Type": "application/json"})
+        try:
+            return dict(json.loads(answer.content))
+        except (ValueError, TypeError) as error:
+            raise KubeError(f"POST {path}: {error}") from None
+
+    async def _send(
+        self, method: str, path: str, body: Mapping[str, Any], headers: Mapping[str, str]
+    ) -> httpx2.Response:
         try:
             answer = await self._client.request(
                 method,
@@ -162,6 +176,7 @@ class Kube:
             raise KubeError(f"{method} {path}: {type(error).__name__}: {error}") from None
         if answer.is_error:
             raise KubeError(f"{method} {path}: {await _complaint(answer)}", answer.status_code)
+        return answer
 
     def _headers(self) -> dict[str, str]:
         return {"Authorization": f"Bearer {self._token()}"}

@@ -22,12 +22,14 @@ from edgewright_agent import hardware, install, verify
 from edgewright_agent.agent import Agent
 from edgewright_agent.download import Gateway
 from edgewright_agent.kube import Kube
+from edgewright_agent.renewal import Renewal
 from edgewright_agent.rollout import Tools
 from edgewright_agent.selftest_parent import measured_in_child
 from edgewright_agent.settings import PREFIX, AgentSettings
 from edgewright_agent.store import StateError, Store
 from edgewright_agent.supervisor import Server, listening_socket
 from edgewright_contract import keys
+from edgewright_contract import names as contract_names
 
 _EXAMPLES = f"""
 settings come from the environment, with the prefix {PREFIX}:
@@ -57,45 +59,12 @@ def main() -> int:
     commands = parser.add_subparsers(dest="command", required=True)
     commands.add_parser("run", help="follow the EdgeNode of this node and serve")
     commands.add_parser("hardware", help="print what this node is")
-    _add_install(commands)
+    install.add_arguments(commands.add_parser("install", help="make this a service of the machine"))
     arguments = parser.parse_args()
     if arguments.command == "hardware":
         print(hardware.measured(None).model_dump_json(by_alias=True, indent=2))
         return 0
-    return _install(arguments) if arguments.command == "install" else _serve()
-
-
-def _add_install(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
-    parser = commands.add_parser("install", help="make this a service of the machine")
-    parser.add_argument("--systemd", action="store_true", required=True, help="the one kind of service there is")
-    parser.add_argument("--root", type=Path, help="write below this folder and start nothing")
-    parser.add_argument("--dry-run", action="store_true", help="print what would be written and write nothing")
-    parser.add_argument("--node", required=True, help="name of the node")
-    parser.add_argument("--api-url", required=True, help="base URL of the API server")
-    parser.add_argument("--gateway-url", required=True, help="base URL of the model gateway")
-    parser.add_argument("--api-ca", help="PEM file of the API server's authority")
-    parser.add_argument("--gateway-ca", help="PEM file of the gateway's authority")
-    parser.add_argument("--host", help="address to serve on; 127.0.0.1 without it")
-    parser.add_argument("--port", help="port to serve on; 8080 without it")
-
-
-def _install(arguments: argparse.Namespace) -> int:
-    names = ("node", "api_url", "gateway_url", "api_ca", "gateway_ca", "host", "port")
-    given = {name.upper(): value for name in names if (value := getattr(arguments, name)) is not None}
-    try:
-        install.checked(given)
-        files = install.planned(given, install.own_command())
-        if arguments.dry_run:
-            for file in files:
-                print(f"# {file.path} ({file.mode:o})\n{file.text}")
-            return 0
-        for sentence in install.apply(files, arguments.root or Path("/"), start=arguments.root is None):
-            print(sentence)
-    except install.InstallError as error:
-        print(f"edgewright-agent: {error}", file=sys.stderr)
-        return 1
-    print(f"next: put the root key to {install.CONFIG}/root.pub and the tokens to {install.STATE}/tokens/")
-    return 0
+    return install.run(arguments) if arguments.command == "install" else _serve()
 
 
 def _serve() -> int:
@@ -174,7 +143,15 @@ def _wired(
         ),
     )
     kube = Kube(api, _token(settings.api_token_file), settings.node, rng=rng)
-    return Agent(tools, server, kube, machine, rng), server
+    return Agent(tools, server, kube, machine, rng, _renewal(settings, kube, rng)), server
+
+
+def _renewal(settings: AgentSettings, kube: Kube, rng: random.Random) -> Renewal | None:
+    if settings.service_account is None:
+        return None
+    files = {settings.api_token_file: None, settings.gateway_token_file: contract_names.GATEWAY_AUDIENCE}
+    wall = functools.partial(datetime.now, UTC)
+    return Renewal(kube, settings.service_account, files, wall, rng, retry_seconds=settings.retry_seconds)
 
 
 def _client(url: str, ca: Path | None) -> httpx2.AsyncClient:

@@ -23,6 +23,8 @@ class AgentSettings(BaseSettings):
     """PEM file of the API server's certificate authority; none: the system's."""
     api_token_file: Path
     """Token for the API server; read again for every request, because it is renewed."""
+    service_account: str | None = None
+    """ServiceAccount of this node, whose tokens the agent renews itself; none in a pod, where the kubelet does."""
     gateway_url: str
     """Base URL of the model gateway."""
     gateway_ca: Path | None = None

@@ -138,3 +138,19 @@ async def test_a_forgotten_key_has_no_more_rounds() -> None:
 
     await _running(work, 0.1, acts)
     assert work.done == ["a/b"]
+
+
+async def test_a_round_that_wrote_for_long_does_not_put_the_next_one_off_for_long() -> None:
+    work = Work()
+    work.hold = asyncio.Event()
+
+    async def acts(worklist: Worklist) -> None:
+        worklist.wake("a/b")
+        await asyncio.sleep(1.0)
+        assert work.hold is not None
+        work.hold.set()
+        worklist.wake("a/b")
+        await asyncio.sleep(2.0)
+
+    await _running(work, 60, acts)
+    assert work.done == ["a/b", "a/b"]

@@ -15,7 +15,9 @@ log = structlog.get_logger()
 GAP_SECONDS = 0.1
 """Least pause between two rounds of a key, so that a burst of events is one round."""
 _SHARE = 4.0
-"""A round that took long is followed by a pause of so many times its length: at most a fifth of a core for each key."""
+"""A round is followed by a pause of so many times its length: deciding over 10,000 nodes takes a fifth of a core."""
+_LONGEST = 1.0
+"""Seconds; a round is long also because it wrote much, and then the next one is waited for."""
 
 
 @dataclass(slots=True)
@@ -48,7 +50,7 @@ class Worklist:
             woken.clear()
             began = self.clock()
             pause = await self._once(key, backoff)
-            await asyncio.sleep(max(pause, GAP_SECONDS, _SHARE * (self.clock() - began)))
+            await asyncio.sleep(max(pause, GAP_SECONDS, min(_SHARE * (self.clock() - began), _LONGEST)))
             try:
                 async with asyncio.timeout(self.interval):
                     await woken.wait()

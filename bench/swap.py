@@ -1,4 +1,4 @@
-"""Hot swaps under load: 1,000 swaps while 2,000 requests a second are answered; each answer is checked.
+"""Hot swaps under load: 1,000 swaps, ten a second, while 2,000 requests a second are answered; each is checked.
 
 Examples:
   python bench/swap.py                 1,000 swaps, about two minutes
@@ -24,21 +24,22 @@ sys.path.insert(0, str(Path(__file__).resolve().parent))
 
 from serving_peers import bench_model, wire
 from serving_peers.ours import Agent
-from serving_peers.servers import Unavailable
+from serving_peers.servers import Unavailable, pin_this
 from serving_peers.site import Site, zero_answers
 
 RATE, CLIENTS = 2000.0, 4
 TESTED = ("Tested", "Shadow", "Live")
+STEADY, SWAPPING, HURRIED = PHASES = ("steady", "ten swaps a second", "swaps without a pause")
+PAUSE = 0.1
 BIAS = 8.0
 """What the two versions differ by: version 2 says the first class whatever it sees, version 1 never does."""
 
 
 @dataclass
 class Seen:
-    """What the clients saw."""
+    """What the clients saw; seconds of each request by phase."""
 
-    steady: list[float] = field(default_factory=list)
-    swapping: list[float] = field(default_factory=list)
+    taken: dict[str, list[float]] = field(default_factory=lambda: {phase: [] for phase in PHASES})
     failed: int = 0
     mixed: int = 0
     versions: set[str] = field(default_factory=set)
@@ -48,23 +49,24 @@ class Seen:
 class Client(threading.Thread):
     """One connection on a schedule; checks that each answer is that of the version it names."""
 
-    def __init__(self, port: int, request: bytes, seen: Seen, phase: dict[str, bool]) -> None:
+    def __init__(self, port: int, request: bytes, seen: Seen, phase: dict[str, str]) -> None:
         super().__init__(daemon=True)
         self.port, self.request, self.seen, self.phase = port, request, seen, phase
 
     def run(self) -> None:
-        taken: dict[bool, list[float]] = {False: [], True: []}
+        pin_this()
+        taken: dict[str, list[float]] = {phase: [] for phase in PHASES}
         failed, mixed, versions = 0, 0, set()
         with socket.create_connection(("127.0.0.1", self.port)) as client:
             client.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
             due = time.perf_counter()
-            while not self.phase["stop"]:
+            while self.phase["now"]:
                 due += CLIENTS / RATE
                 time.sleep(max(0.0, due - time.perf_counter()))
-                start, swapping = time.perf_counter(), self.phase["swapping"]
+                start, phase = time.perf_counter(), self.phase["now"] or STEADY
                 client.sendall(self.request)
                 status, body = _answer(client)
-                taken[swapping].append(time.perf_counter() - start)
+                taken[phase].append(time.perf_counter() - start)
                 if status != 200:
                     failed += 1
                     continue
@@ -72,8 +74,8 @@ class Client(threading.Thread):
                 versions.add(version)
                 mixed += (first > 0.5) != (version == "2")
         with self.seen.lock:
-            self.seen.steady += taken[False]
-            self.seen.swapping += taken[True]
+            for phase, values in taken.items():
+                self.seen.taken[phase] += values
             self.seen.failed += failed
             self.seen.mixed += mixed
             self.seen.versions |= versions
@@ -105,22 +107,24 @@ def measure(swaps: int, folder: Path) -> dict[str, Any]:
         bench_model.write(folder / f"v{version}", bench_model.make(16, bias), version, f"sha256:{version:064x}")
         for version, bias in ((1, -BIAS), (2, BIAS))
     ]
-    agent = Agent(folder / "agent")
+    agent = Agent(folder / "agent", core=None)  # a model is loaded in a thread of its own
     try:
         for load in (*loads, *loads):  # the first loads grow the process once, which is not what is counted
             agent.go_live(load)
-        seen, phase = Seen(), {"stop": False, "swapping": False}
+        seen, phase = Seen(), {"now": STEADY}
         clients = [Client(agent.port, wire.v2_json(watts, "/v2/models/m/infer"), seen, phase) for _ in range(CLIENTS)]
         for client in clients:
             client.start()
         time.sleep(3)
-        for index in range(20):
-            agent.go_live(loads[index % 2])
-        before, phase["swapping"] = rss(agent.process.pid), True
-        to_serving = _swap(agent, loads, swaps)
-        phase["swapping"] = False
+        phase["now"] = HURRIED
+        _swap(agent, loads, 20, 0.0)
+        before, phase["now"] = rss(agent.process.pid), SWAPPING
+        to_serving = _swap(agent, loads, swaps, PAUSE)
+        phase["now"] = STEADY
         time.sleep(1)
-        after, phase["stop"] = rss(agent.process.pid), True
+        after, phase["now"] = rss(agent.process.pid), HURRIED
+        _swap(agent, loads, 100, 0.0)
+        phase["now"] = ""
         for client in clients:
             client.join(20)
         return _result(seen, swaps, after - before, to_serving)
@@ -128,11 +132,12 @@ def measure(swaps: int, folder: Path) -> dict[str, Any]:
         agent.close()
 
 
-def _swap(agent: Agent, loads: Sequence[dict[str, Any]], swaps: int) -> list[float]:
+def _swap(agent: Agent, loads: Sequence[dict[str, Any]], swaps: int, pause: float) -> list[float]:
     """Swap to and fro; seconds from `promote` to the answer, for each."""
     taken = []
     for index in range(swaps):
         load = loads[index % 2]
+        time.sleep(pause)
         agent.ask(load)
         start = time.perf_counter()
         agent.ask({"op": "promote", "model": load["model"], "manifest": load["manifest"]})
@@ -163,17 +168,17 @@ def change_to_tested(folder: Path, times: int) -> float:
 
 
 def _result(seen: Seen, swaps: int, growth: float, to_serving: list[float]) -> dict[str, Any]:
-    steady, swapping = np.percentile(seen.steady, 99), np.percentile(seen.swapping, 99)
+    p99 = {phase: float(np.percentile(values, 99)) for phase, values in seen.taken.items()}
     return {
         "swaps": swaps,
-        "requests": len(seen.steady) + len(seen.swapping),
+        "requests": sum(len(values) for values in seen.taken.values()),
         "failed": seen.failed,
         "mixed": seen.mixed,
         "versions": sorted(seen.versions),
         "rssGrowthMegabytes": round(growth, 2),
-        "p99Ratio": round(float(swapping / steady), 2),
-        "steadyP99Microseconds": round(float(steady) * 1e6),
-        "swappingP99Microseconds": round(float(swapping) * 1e6),
+        "p99Ratio": round(p99[SWAPPING] / p99[STEADY], 2),
+        "p99RatioWithoutPause": round(p99[HURRIED] / p99[STEADY], 2),
+        "p99Microseconds": {phase: round(value * 1e6) for phase, value in p99.items()},
         "testedToServingMilliseconds": round(float(np.percentile(to_serving, 99)) * 1e3, 2),
     }
 

@@ -9,7 +9,7 @@ from typing import Any
 
 import httpx2
 from serving_peers.ours import Agent
-from serving_peers.servers import Door, load
+from serving_peers.servers import Door, load, pin_this
 
 CONNECTIONS = 128
 
@@ -42,6 +42,7 @@ def measure(client: Path, door: Door, agent: Agent, folder: Path, say: Callable[
 
 
 def _ask_health(port: int, stop: threading.Event, taken: list[float]) -> None:
+    pin_this()
     with httpx2.Client(base_url=f"http://127.0.0.1:{port}", trust_env=False, timeout=10) as client:
         while not stop.is_set():
             start = time.perf_counter()

@@ -101,8 +101,8 @@ def client_binary() -> Path:
     return target
 
 
-def pin(core: int) -> list[str]:
-    """Prefix of a command that keeps it on one core, where the machine has more than one.
+def pin(core: int | None) -> list[str]:
+    """Prefix of a command that keeps it on one core, where the machine has more than one; none: on all of them.
 
     As root it also runs before other work on the machine (lowest real-time priority): every server and the client.
     """
@@ -110,18 +110,27 @@ def pin(core: int) -> list[str]:
     if len(cores) < 2 or not shutil.which("taskset"):
         return []
     first = ["chrt", "--rr", "1"] if os.geteuid() == 0 and shutil.which("chrt") else []
-    return [*first, "taskset", "-c", str(cores[core % len(cores)])]
+    return first if core is None else [*first, "taskset", "-c", str(cores[core % len(cores)])]
+
+
+def pin_this() -> None:
+    """Put the calling thread, when it is a client itself, where `pin(1)` puts the load client."""
+    cores = sorted(os.sched_getaffinity(0))
+    if len(cores) > 1:
+        os.sched_setaffinity(0, {cores[1]})
+        if os.geteuid() == 0:
+            os.sched_setscheduler(0, os.SCHED_RR, os.sched_param(1))
 
 
 def start(
-    command: Sequence[str], folder: Path, variables: Mapping[str, str], **options: Any
+    command: Sequence[str], folder: Path, variables: Mapping[str, str], *, core: int | None = 0, **options: Any
 ) -> subprocess.Popen[bytes]:
     """Start a server on the first core, its words in a file of its folder."""
     threads = dict.fromkeys(("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS"), "1")
     words = (folder / "output.log").open("wb")
     with words:
         return subprocess.Popen(
-            [*pin(0), *command],
+            [*pin(core), *command],
             cwd=folder,
             env={**os.environ, **threads, **variables},
             stdout=words,

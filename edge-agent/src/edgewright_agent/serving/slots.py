@@ -41,6 +41,8 @@ class Figures:
     agreed: int = 0
     last_effective: int | None = None
     """Unix second at which the last window that counted as effective ended."""
+    row_seconds: float = 0.0
+    """Moving mean of what one window takes; the warm-up's at first, which may have had to wait for the processor."""
     micros: deque[float] = field(default_factory=lambda: deque(maxlen=1024))
 
     def to_json(self) -> dict[str, object]:
@@ -92,7 +94,7 @@ class Slots:
             EngineError: another namespace's model already has this name here.
         """
         name = full_name.rpartition("/")[2]
-        new = Loaded(full_name, model, Figures(), self._metrics.tally(name))
+        new = Loaded(full_name, model, Figures(row_seconds=model.row_seconds), self._metrics.tally(name))
         new.figures.micros.append(model.row_seconds * 1e6)  # the warm-up, so that a latency is never absent
         for other in (*self.live.values(), *self.shadow.values()):
             if other.name == new.name and other.full_name != full_name:
@@ -146,7 +148,7 @@ class Slots:
 
     def is_short(self, loaded: Loaded, rows: int) -> bool:
         """Whether so many rows may be answered at once, without letting other requests in between."""
-        return rows <= loaded.model.max_rows and rows * loaded.model.row_seconds <= SHORT_SECONDS
+        return rows <= loaded.model.max_rows and rows * loaded.figures.row_seconds <= SHORT_SECONDS
 
     def infer_now(self, loaded: Loaded, watts: Watts) -> Probabilities:
         """Answer all rows, [rows, 1, window seconds], in one call of the engine.
@@ -168,7 +170,7 @@ class Slots:
         return self._finite(loaded, parts[0] if len(parts) == 1 else np.concatenate(parts))
 
     async def _pieces(self, loaded: Loaded, watts: Watts) -> AsyncIterator[Probabilities]:
-        model, row_seconds, done = loaded.model, max(loaded.model.row_seconds, 1e-6), 0
+        model, row_seconds, done = loaded.model, max(loaded.figures.row_seconds, 1e-6), 0
         while done < len(watts):
             rows = max(1, min(model.max_rows, int(HOLD_SECONDS / row_seconds / 2), len(watts) - done))
             piece = watts[done : done + rows]
@@ -192,6 +194,7 @@ class Slots:
             loaded.tally.error += rows
             raise
         taken = (time.perf_counter() - start) / rows
+        loaded.figures.row_seconds += 0.05 * (taken - loaded.figures.row_seconds)
         loaded.figures.samples += rows
         if rows == 1:  # a batch's mean would make a window look faster than it is alone
             loaded.figures.micros.append(taken * 1e6)

@@ -143,6 +143,27 @@ async def test_tokens_are_judged_by_the_real_api_server(site: Site, name: str, n
     assert answer.status_code == 403
 
 
+async def test_what_the_operator_asks_wrongly_has_its_status(site: Site, name: str) -> None:
+    done = site.publish(name)
+    headers = {"Authorization": f"Bearer {site.token('operator')}"}
+    question = {"registeredModel": name, "version": 1, "manifest": done.manifest}
+    for changed, status, reason in (
+        ({}, 200, None),
+        ({"registeredModel": f"{name}x", "manifest": "sha256:" + "0" * 64}, 404, "ModelNotFound"),
+        ({"version": 9, "manifest": "sha256:" + "0" * 64}, 404, "VersionNotFound"),
+        ({"manifest": "sha256:" + "0" * 64}, 409, "ReleaseChanged"),
+        ({"version": 9}, 422, "ReleaseRefused"),
+        ({"manifest": "x"}, 422, "BadRequest"),
+    ):
+        answer = httpx2.post(
+            f"{site.gateway.url}/releases", json={**question, **changed}, headers=headers, trust_env=False
+        )
+        assert (answer.status_code, answer.json().get("reason")) == (status, reason)
+    _, agent = site.agent([])
+    path = f"{site.gateway.url}/blobs/sha256/nothing"
+    assert httpx2.get(path, headers=agent, trust_env=False).json()["reason"] == "NotFound"
+
+
 async def test_a_deleted_node_gets_nothing_within_ten_seconds(site: Site, name: str) -> None:
     done = site.publish(name)
     node, headers = site.agent([live(name, done)])

@@ -33,13 +33,14 @@ def measure(
     hop_seconds: int | None = None,
     timed: Latency | None = None,
     effort: Effort | None = None,
+    scores: Scores | None = None,
 ) -> Measured:
     """Measure one file on `windows`.
 
     timed: give what `latency.measure` found for all variants together, which compares them more fairly than one run
-    for each. Raises ValueError for an empty set.
+    for each; scores: those of another task. Raises ValueError for an empty set.
     """
-    scores = score(probabilities(model, windows.watts), windows, hop_seconds=hop_seconds)
+    scores = scores or score(probabilities(model, windows.watts), windows, hop_seconds=hop_seconds)
     taken = timed or latency.measure({"model": model}, example(windows), effort=effort)["model"]
     on_paper = costs(model)
     return Measured(len(model), on_paper.parameters, on_paper.macs, taken, scores)

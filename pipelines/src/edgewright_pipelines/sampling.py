@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import groupby
+from typing import Any, Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -17,6 +18,17 @@ GRID_SECONDS = 64  # active starts are looked up on this grid and moved inside i
 
 class SamplingError(ValueError):
     """Training days that cannot be drawn from; the text says what is missing."""
+
+
+class Draws(Protocol):
+    """Batches for training: watts float32 [batch, 1, seconds] and what is true of them."""
+
+    @property
+    def seconds(self) -> int:
+        """Length of a window."""
+
+    def draw(self, batch: int, rng: np.random.Generator) -> tuple[npt.NDArray[np.float32], npt.NDArray[Any]]:
+        """The next batch."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -23,7 +23,8 @@ class Scores:
     """Quality of answers on a set of windows.
 
     bce: mean over windows of the binary cross-entropy summed over classes; f1_by_class: of windows, only classes
-    that occur or were answered; energy_error_kwh: energy given to a class minus the energy that it took.
+    that occur or were answered; energy_error_kwh: energy given to a class minus the energy that it took;
+    mae_watts, sae, match_rate: of the second task only (see `disaggregate.measured`).
     """
 
     windows: int
@@ -36,6 +37,9 @@ class Scores:
     f1_by_class: dict[str, float]
     energy_kwh: dict[str, float]
     energy_error_kwh: dict[str, float]
+    mae_watts: float | None = None
+    sae: float | None = None
+    match_rate: float | None = None
 
 
 def score(probabilities: Floats, windows: WindowSet, *, hop_seconds: int | None = None) -> Scores:

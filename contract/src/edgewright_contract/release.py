@@ -45,6 +45,15 @@ class Scope(StrEnum):
     GLOBAL = "global"
 
 
+class TaskName(StrEnum):
+    """What the network was trained for."""
+
+    IDENTIFY = "identify"
+    """Which appliance is it: probabilities that sum to 1."""
+    DISAGGREGATE = "disaggregate"
+    """Which appliances run in a summed load: one probability for each, and a second output with their watts."""
+
+
 class Pruning(SignedModel):
     """How a variant was pruned."""
 
@@ -71,6 +80,17 @@ class ClassScore(SignedModel):
     """Energy attributed to it minus that."""
 
 
+class Disaggregation(SignedModel):
+    """Scores of the second task, over all windows of the test split."""
+
+    mae_watts: Annotated[float, Field(ge=0)]
+    """Mean absolute error of the watts of an appliance in a window."""
+    sae: Annotated[float, Field(ge=0)]
+    """Mean over classes of |energy given - energy taken| / energy taken."""
+    match_rate: Fraction
+    """Sum of the smaller over sum of the larger of watts given and taken."""
+
+
 class Accuracy(SignedModel):
     """Scores of the exported file on the test split, in ONNX Runtime."""
 
@@ -84,6 +104,8 @@ class Accuracy(SignedModel):
     energy_error: Annotated[float, Field(ge=0)]
     """Sum over classes of |attributed - true| kWh, divided by the true kWh."""
     per_class: Annotated[dict[str, ClassScore], Field(max_length=128)]
+    disaggregation: Disaggregation | None = None
+    """Of the task disaggregate only; there a window counts as a day, and f1 is of on and off."""
 
 
 class Latency(SignedModel):
@@ -147,6 +169,7 @@ class Release(SignedModel):
     """All variants of one training run."""
 
     schema_version: Annotated[int, Field(ge=1, le=1)] = SCHEMA_VERSION
+    task: TaskName = TaskName.IDENTIFY
     registered_model: Name
     version: Annotated[int, Field(ge=1, lt=2**31)]
     sequence: Annotated[int, Field(ge=1, lt=2**53)]

@@ -171,6 +171,16 @@ def test_what_a_node_measured_before_counts_more_than_its_class(stage: Any, serv
     assert judged(serving(*[stage.figures(**slow)] * 2)).gate.verdict is FAIL
 
 
+def test_a_node_that_has_nothing_to_compare_with_is_not_waited_for(stage: Any, serving: Any, judged: Any) -> None:
+    """The first node of a class that never ran a model, beside one that is compared."""
+    nodes = serving(stage.figures(), stage.figures(agreement=None), classes=("a", "new"))
+    assert nodes[1].status is not None
+    nodes[1] = replace(nodes[1], status=nodes[1].status.model_copy(update={"previous": None}))
+    found = judged(nodes, before={"a": Baseline(100.0, 60_000_000.0)})
+    assert found.gate.verdict is PASS
+    assert {check.name: check.samples for check in found.gate.checks}["agreement"] == 50
+
+
 def test_without_anything_before_there_is_no_comparison(stage: Any, serving: Any, judged: Any) -> None:
     nodes = serving(*[stage.figures(agreement=None)] * 2)
     nodes = [replace(node, status=node.status.model_copy(update={"previous": None})) for node in nodes]

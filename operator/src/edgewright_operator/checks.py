@@ -1,8 +1,9 @@
 """What each check of a gate reads from a node: a value, how many samples it rests on, the evidence against it. Pure."""
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
+from functools import partial
 from math import isfinite
 
 from edgewright_contract.compressedmodel import Gates
@@ -47,29 +48,32 @@ class Asked:
     """True: the value must not be below the limit."""
     rate: bool
     """Whether values are shares to be averaged over samples; else their median counts."""
+    nodes: frozenset[str]
+    """Who is asked: nodes that serve the release and, where the check compares, have something to compare with."""
     readings: tuple[Reading, ...]
 
 
 def asked(
-    nodes: Iterable[NodeFacts], gates: Gates, manifest: str, before: Mapping[str, Baseline]
+    nodes: Sequence[NodeFacts], gates: Gates, manifest: str, before: Mapping[str, Baseline]
 ) -> Iterator[Asked]:
     """The checks that apply, over nodes that serve the release. One that compares needs something to compare with."""
-    told = [(node, figures) for node in nodes if (figures := node.figures(manifest)) is not None]
-    yield _asked(Check.ERRORS, gates.max_error_rate, told, lambda node, it: _errors(it, gates.max_error_rate))
-    comparable = any(base.p95_microseconds for base in before.values())
-    if comparable or any(figures.previous_p95_microseconds for _, figures in told):
-        limit = gates.max_p95_ratio
-        yield _asked(Check.P95, limit, told, lambda node, it: _p95(node, it, before, limit), rate=False)
-    if gates.min_agreement > 0 and any(_replaces(node, manifest) for node in nodes):
-        least = gates.min_agreement
-        yield _asked(Check.AGREEMENT, least, told, lambda _, it: _agreement(it, least), at_least=True)
+    timed = [node for node in nodes if _known(node, manifest, before).p95_microseconds]
+    weighed = [node for node in nodes if _known(node, manifest, before).rss_bytes]
+    replacing = [node for node in nodes if _replaces(node, manifest)] if gates.min_agreement > 0 else []
+    slowest, least, heaviest = gates.max_p95_ratio, gates.min_agreement, gates.max_rss_ratio
+    yield _asked(Check.ERRORS, gates.max_error_rate, nodes, manifest, lambda _, it: _errors(it, gates.max_error_rate))
+    if timed:
+        read = partial(_p95, before=before, limit=slowest)
+        yield _asked(Check.P95, slowest, timed, manifest, read, rate=False)
+    if replacing:
+        yield _asked(Check.AGREEMENT, least, replacing, manifest, lambda _, it: _agreement(it, least), at_least=True)
     if (most := gates.max_unknown_ratio) is not None:
-        yield _asked(Check.UNKNOWN, most, told, lambda _, it: _share(it, it.unknown_ratio, most))
+        yield _asked(Check.UNKNOWN, most, nodes, manifest, lambda _, it: _share(it, it.unknown_ratio, most))
     if (far := gates.max_drift) is not None:
-        yield _asked(Check.DRIFT, far, told, lambda _, it: _drift(it, far), rate=False)
-    if any(base.rss_bytes for base in before.values()) or any(it.previous_rss_bytes for _, it in told):
-        heavy = gates.max_rss_ratio
-        yield _asked(Check.RSS, heavy, told, lambda node, it: _rss(node, it, before, heavy), rate=False)
+        yield _asked(Check.DRIFT, far, nodes, manifest, lambda _, it: _drift(it, far), rate=False)
+    if weighed:
+        read = partial(_rss, before=before, limit=heaviest)
+        yield _asked(Check.RSS, heaviest, weighed, manifest, read, rate=False)
 
 
 _Read = Callable[[NodeFacts, Figures], tuple[float, int, float] | None]
@@ -78,18 +82,30 @@ _Read = Callable[[NodeFacts, Figures], tuple[float, int, float] | None]
 def _asked(
     check: Check,
     limit: float,
-    told: Iterable[tuple[NodeFacts, Figures]],
+    nodes: Sequence[NodeFacts],
+    manifest: str,
     read: _Read,
     *,
     at_least: bool = False,
     rate: bool = True,
 ) -> Asked:
     readings = []
-    for node, figures in told:
-        found = read(node, figures)
+    for node in nodes:
+        figures = node.figures(manifest)
+        found = None if figures is None else read(node, figures)
         if found is not None and isfinite(found[0]):
             readings.append(Reading(node, *found))
-    return Asked(check, limit, at_least, rate, tuple(readings))
+    return Asked(check, limit, at_least, rate, frozenset(node.name for node in nodes), tuple(readings))
+
+
+def _known(node: NodeFacts, manifest: str, before: Mapping[str, Baseline]) -> Baseline:
+    """What the node can be compared with."""
+    figures, usual = node.figures(manifest), before.get(node.hardware_class, Baseline())
+    if figures is None:
+        return usual
+    return Baseline(
+        figures.previous_p95_microseconds or usual.p95_microseconds, figures.previous_rss_bytes or usual.rss_bytes
+    )
 
 
 def _replaces(node: NodeFacts, manifest: str) -> bool:

@@ -4,7 +4,7 @@ Each node has one vote, however loud it is: capped evidence of all, and a count 
 alone neither fails nor passes what others serve too; no data is Inconclusive. Error rates: docs/decisions/0014.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from math import ceil, isfinite, log
 from statistics import median
@@ -103,17 +103,17 @@ def _nodes(against: Mapping[str, Against], answered: int, population: int) -> Ga
     return _check(Check.NODES, share, BROKEN, answered, verdict, f"{said}{named}"[:230] + second)
 
 
-def _folded(question: Asked, against: Iterable[str], serving: int, needed: int) -> GateCheck:
-    """One check over all nodes."""
+def _folded(question: Asked, against: Collection[str], serving: int, needed: int) -> GateCheck:
+    """One check over all nodes; where it can be asked of some only, as much less evidence is needed."""
+    needed = ceil(needed * len(question.nodes) / serving) if serving else needed
     if group := _pooled_failure(question):
         value = _value(question, group, needed)
         message = f"{len(group)} nodes of class {group[0].node.hardware_class}: {_compared(question, value)}"
         return _check(
             question.check, value, question.limit, sum(one.samples for one in group), Verdict.FAIL, message
         )
-    aside = set(against)
-    readings = [one for one in question.readings if one.node.name not in aside]
-    nodes = max(1, serving - len(aside & {one.node.name for one in question.readings}))
+    readings = [one for one in question.readings if one.node.name not in against]
+    nodes = max(1, len(question.nodes.difference(against)))
     samples = counted((one.samples for one in readings), nodes, needed)
     value = _value(question, readings, needed)
     verdict, message = Verdict.PASS, ""

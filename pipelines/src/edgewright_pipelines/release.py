@@ -57,6 +57,7 @@ class Origin:
     synthetic: bool
     created: datetime
     run_id: str | None = None
+    task: contract.TaskName = contract.TaskName.IDENTIFY
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,6 +120,7 @@ def build(
         entries.append(_entry(variant, file, golden, tolerance))
     document: dict[str, Any] = {
         "registered_model": origin.registered_model,
+        "task": origin.task,
         "labels": list(labels),
         "window": window,
         "variants": entries,
@@ -126,11 +128,7 @@ def build(
         "provenance": _provenance(origin),
         "not_after": not_after,
     }
-    try:
-        checked = contract.Release.model_validate({**document, "version": 1, "sequence": 1})
-    except ValidationError as error:
-        first = error.errors()[0]
-        raise ReleaseError(f"{'.'.join(map(str, first['loc'])) or 'release'}: {first['msg']}") from None
+    checked = _checked(document)
     files[names.CARD_FILE] = card(checked, audited).encode()
     draft = checked.model_dump(mode="json", by_alias=True, exclude={"version", "sequence"})
     return UnsignedRelease(origin.registered_model, files, draft)
@@ -175,6 +173,15 @@ def card(release: contract.Release, audited: Sequence[str] = ()) -> str:
         )
     lines += ["", *audited, f"Recipe {release.provenance.recipe_digest}", f"Data {release.provenance.data_digest}", ""]
     return "\n".join(lines)
+
+
+def _checked(document: Mapping[str, Any]) -> contract.Release:
+    """As a release whose number and sequence are not given yet."""
+    try:
+        return contract.Release.model_validate({**document, "version": 1, "sequence": 1})
+    except ValidationError as error:
+        first = error.errors()[0]
+        raise ReleaseError(f"{'.'.join(map(str, first['loc'])) or 'release'}: {first['msg']}") from None
 
 
 def _entry(variant: BuiltVariant, file: str, golden: npt.NDArray[np.uint16], tolerance: float) -> dict[str, Any]:

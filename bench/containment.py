@@ -334,9 +334,7 @@ def _rates(key_file: Path, seed: int, runs: int) -> dict[str, Any]:
     }
 
 
-def _outcomes(
-    setting: Setting, faults: type[Fault] | None, runs: int, seed: int, key_file: Path
-) -> Iterator[Outcome]:
+def _outcomes(setting: Setting, faults: type[Fault] | None, runs: int, seed: int, key_file: Path) -> Iterator[Outcome]:
     kinds = list(faults) if faults else [None]
     for index in range(runs):
         rng = random.Random(seed * 1_000_003 + index)

@@ -101,6 +101,10 @@ async def _run(
         asyncio.create_task(replay.play(live, traces, int(time.time()), arguments.replay_speed)),
         asyncio.create_task(door.sweep(server.server_state.connections)),
     ]
+    if settings.mqtt_host:  # imported here: a node without MQTT need not hold it in memory
+        from edgewright_agent.serving.mqtt import Mqtt
+
+        beside.append(asyncio.create_task(Mqtt(settings, live, time.time).run()))
     try:
         if arguments.hold:  # connections wait in the socket's queue meanwhile
             await control.serve.wait()

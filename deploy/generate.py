@@ -7,14 +7,14 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
-from generators import alerts, chart, crds, dashboards
+from generators import alerts, chart, crds, dashboards, systemd
 
 ROOT = Path(__file__).resolve().parents[1]
 
 
 def expected(root: Path) -> dict[Path, str]:
     """Path from the repository's root → text of everything that is generated."""
-    return {**crds.files(), **chart.files(root), **alerts.files(), **dashboards.files()}
+    return {**crds.files(), **chart.files(root), **alerts.files(), **dashboards.files(), **systemd.files()}
 
 
 def outdated(root: Path, files: dict[Path, str]) -> list[Path]:

@@ -2,6 +2,7 @@
 
 import json
 import os
+from collections.abc import Callable
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -65,9 +66,59 @@ class Cluster:
         patch = self._objects.patch_namespaced_custom_object
         return self._call(patch, *where, changes, _content_type="application/merge-patch+json")
 
+    def node_uid(self, name: str) -> str:
+        """UID of a Node, to which its tokens are bound.
+
+        Raises:
+            ClusterError: there is no such Node.
+        """
+        return str(self._request("get", f"/api/v1/nodes/{name}")["metadata"]["uid"])
+
+    def apply(self, document: dict[str, Any]) -> None:
+        """Server-side apply of one object, as field manager edgewright-cli."""
+        client = self._dynamic()
+        resource = client.resources.get(api_version=document["apiVersion"], kind=document["kind"])
+        how = {"field_manager": "edgewright-cli", "force_conflicts": True}
+        self._call(lambda: client.server_side_apply(resource, body=document, **how).to_dict())
+
+    def bound_token(self, account: str, node: str, uid: str, audience: str | None, seconds: int) -> str:
+        """A token of a ServiceAccount of ours, bound to a Node; no audience: for the API server."""
+        reference = {"apiVersion": "v1", "kind": "Node", "name": node, "uid": uid}
+        spec: dict[str, Any] = {"boundObjectRef": reference, "expirationSeconds": seconds}
+        if audience is not None:
+            spec["audiences"] = [audience]
+        body = {"apiVersion": "authentication.k8s.io/v1", "kind": "TokenRequest", "spec": spec}
+        path = f"/api/v1/namespaces/{names.NAMESPACE}/serviceaccounts/{account}/token"
+        return str(self._request("post", path, body)["status"]["token"])
+
+    def address(self) -> tuple[str, str]:
+        """URL of the API server and its authority as PEM.
+
+        Raises:
+            ClusterError: the kubeconfig names no authority.
+        """
+        configuration = self._api.configuration
+        if not configuration.ssl_ca_cert:
+            raise ClusterError("the kubeconfig names no certificate authority, without which no node trusts its server")
+        return str(configuration.host), Path(configuration.ssl_ca_cert).read_text()
+
+    def _dynamic(self) -> Any:
+        from kubernetes.dynamic import DynamicClient  # asks the server for all its kinds: only for those who write
+
+        return self._made(DynamicClient, self._api)
+
+    def _request(self, method: str, path: str, body: dict[str, Any] | None = None) -> dict[str, Any]:
+        return self._call(lambda: self._dynamic().request(method, path, body=body).to_dict())
+
+    def _made(self, function: Any, *arguments: Any) -> Any:
+        return self._caught(lambda: function(*arguments))
+
     def _call(self, function: Any, *arguments: Any, **how: Any) -> dict[str, Any]:
+        return dict(self._caught(lambda: function(*arguments, **how)))
+
+    def _caught(self, call: Callable[[], Any]) -> Any:
         try:
-            return dict(function(*arguments, **how))
+            return call()
         except ApiException as error:
             raise ClusterError(f"the cluster answered {error.status}: {_said(error)}") from None
         except Exception as error:  # the client lets its transport's errors through

@@ -2,7 +2,7 @@
 
 import typer
 
-from edgewright_cli import nodes, rollout
+from edgewright_cli import join, rollout
 
 app = typer.Typer(
     name="kubectl edgewright",
@@ -11,7 +11,7 @@ app = typer.Typer(
     pretty_exceptions_show_locals=False,
     help="See what the nodes run and why, and steer rollouts.",
 )
-app.command("nodes")(nodes.nodes)
+app.add_typer(join.app, name="nodes")
 rollout.register(app)
 
 

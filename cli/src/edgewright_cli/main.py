@@ -2,7 +2,7 @@
 
 import typer
 
-from edgewright_cli import data, demo, evaluate, keys, nodes, release, rollout, sweep, train
+from edgewright_cli import data, demo, evaluate, join, keys, release, rollout, sweep, train
 
 app = typer.Typer(
     name="edgewright",
@@ -18,7 +18,7 @@ app.command("evaluate")(evaluate.evaluate)
 app.add_typer(data.app, name="data")
 app.add_typer(keys.app, name="keys")
 app.add_typer(release.app, name="release")
-app.command("nodes")(nodes.nodes)
+app.add_typer(join.app, name="nodes")
 rollout.register(app)
 
 

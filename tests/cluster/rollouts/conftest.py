@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import ssl
 import threading
 import time
@@ -132,7 +133,8 @@ class Proxy:
         async for line in answer.content:
             if fault is Fault.STALL:
                 continue
-            await out.write(line)
+            with contextlib.suppress(ConnectionError):  # who listened was killed
+                await out.write(line)
             if fault is Fault.SHORT:
                 return self._closed(request)
         return out

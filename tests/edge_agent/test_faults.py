@@ -13,7 +13,7 @@ import os
 import shutil
 import signal
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -201,33 +201,58 @@ async def _first_loss(
     raise AssertionError("the scenario does not end")
 
 
-KINDS = ["create", "write", "fsync file", "fsync folder", "rename", "unlink"]
-
-
-@pytest.mark.parametrize("kind", KINDS)
-async def test_a_real_kill_for_each_kind_of_operation(world: Any, faulty: Any, kind: str) -> None:
-    scenario, base = await _prepared(world, "swap and collection")
-    shutil.copytree(base, world.folder)
+async def _killed_for_real(world: Any, scenario: Scenario, faulty: Any, when: Callable[[str, int], bool]) -> bool:
+    """Act in a process of its own on the real file system, which dies by SIGKILL at an operation; whether it did."""
     child = os.fork()
     if child == 0:
         disk = faulty(world.folder)
 
         def step(called: str) -> None:
             disk.calls.append(called)
-            if called == kind and len(disk.calls) > 12:
+            if when(called, len(disk.calls)):
                 os.kill(os.getpid(), signal.SIGKILL)
 
         disk._step = step
-        loop = asyncio.new_event_loop()
-        asyncio._set_running_loop(None)
-        agent, server = world.agent(world.folder, disk.ops())
         try:
-            loop.run_until_complete(scenario.act(world, agent, server))
+            asyncio._set_running_loop(None)
+            agent, server = world.agent(world.folder, replace(disk.ops(), fsync=_flushed(disk)))
+            asyncio.new_event_loop().run_until_complete(scenario.act(world, agent, server))
         finally:
             os._exit(0)
     _, status = await asyncio.to_thread(os.waitpid, child, 0)
-    assert os.WIFSIGNALED(status), kind
+    return os.WIFSIGNALED(status)
+
+
+def _flushed(disk: Any) -> Callable[[int], None]:
+    def fsync(descriptor: int) -> None:
+        disk._fsync(descriptor)
+        os.fsync(descriptor)
+
+    return fsync
+
+
+@pytest.mark.parametrize("kind", ["create", "write", "fsync file", "fsync folder", "rename", "unlink"])
+async def test_a_real_kill_for_each_kind_of_operation(world: Any, faulty: Any, kind: str) -> None:
+    scenario, base = await _prepared(world, "swap and collection")
+    shutil.copytree(base, world.folder)
+    assert await _killed_for_real(world, scenario, faulty, lambda called, count: called == kind and count > 12)
     await _check(world, scenario, world.folder, kind)
+
+
+@pytest.mark.soak
+@pytest.mark.timeout(1800)
+@pytest.mark.parametrize("name", NAMES)
+async def test_a_real_kill_at_every_operation(world: Any, faulty: Any, name: str) -> None:
+    scenario, base = await _prepared(world, name)
+    for number in range(1, LIMIT):
+        shutil.rmtree(world.folder, ignore_errors=True)
+        shutil.copytree(base, world.folder)
+        killed = await _killed_for_real(world, scenario, faulty, lambda _, count, number=number: count == number)
+        await _check(world, scenario, world.folder, f"{name}, operation {number}")
+        if not killed:
+            break
+    print(f"{name}: {number - 1} real kills")
+    assert number > 10
 
 
 @pytest.mark.parametrize("code", [errno.EIO, errno.ENOSPC, errno.EROFS])

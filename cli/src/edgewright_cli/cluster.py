@@ -105,13 +105,10 @@ class Cluster:
     def _dynamic(self) -> Any:
         from kubernetes.dynamic import DynamicClient  # asks the server for all its kinds: only for those who write
 
-        return self._made(DynamicClient, self._api)
+        return self._caught(lambda: DynamicClient(self._api))  # type: ignore[no-untyped-call]
 
     def _request(self, method: str, path: str, body: dict[str, Any] | None = None) -> dict[str, Any]:
         return self._call(lambda: self._dynamic().request(method, path, body=body).to_dict())
-
-    def _made(self, function: Any, *arguments: Any) -> Any:
-        return self._caught(lambda: function(*arguments))
 
     def _call(self, function: Any, *arguments: Any, **how: Any) -> dict[str, Any]:
         return dict(self._caught(lambda: function(*arguments, **how)))

@@ -158,7 +158,7 @@ class Keeper:
                 if not on_trial and self._has_grown(answer.get("models", {})):
                     await self.renew()
                 self._tick()
-                async with asyncio.timeout(settings.ping_seconds / (4 if on_trial else 1)):
+                async with asyncio.timeout(settings.ping_seconds / (8 if on_trial else 1)):
                     await self._server.ended()
             except TimeoutError:
                 pass

@@ -67,7 +67,7 @@ class AgentSettings(BaseSettings):
     self_test_bytes: int = Field(default=2 * 1024**3, gt=0)
     """Address space that the self-test process may take."""
     ping_seconds: float = Field(default=2.0, gt=0)
-    """The server is asked for a sign of life this often, four times as often while a model is on trial."""
+    """The server is asked for a sign of life this often, eight times as often while a model is on trial."""
     trial_hang_seconds: float = Field(default=1.5, gt=0)
     """The same while a model is on trial, when it takes the blame; time spent waiting for a processor is left out."""
     hang_seconds: float = Field(default=10.0, gt=0)

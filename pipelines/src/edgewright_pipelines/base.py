@@ -12,19 +12,27 @@ from edgewright_pipelines.networks import Classifier
 from edgewright_pipelines.recipe import Recipe
 from edgewright_pipelines.splits import Split
 from edgewright_pipelines.stages import Stages
+from edgewright_pipelines.tasks import Identify, Task
 
 
 def trained(
-    recipe: Recipe, split: Split, decided: Mapping[str, Any], stages: Stages, report: Callable[[str, float], None]
+    recipe: Recipe,
+    split: Split,
+    decided: Mapping[str, Any],
+    stages: Stages,
+    report: Callable[[str, float], None],
+    *,
+    task: Task | None = None,
 ) -> tuple[Classifier, tuple[train.Point, ...]]:
     """The base and how its loss fell; `decided` is all that decides it. Raises TrainingError or SamplingError."""
-    fresh = networks.build(recipe.network, recipe.window.seconds, len(split.classes), seed=recipe.seed)
+    does: Task = task or Identify()
+    fresh = networks.build(recipe.network, recipe.window.seconds, does.width(len(split.classes)), seed=recipe.seed)
 
     def told(step: int, steps: int, loss: float) -> None:
         report(f"training the base (loss {loss:.2f})", step / steps)
 
     def make() -> bytes:
-        done = train.fit(fresh, split, recipe, seed=recipe.seed, report=told)
+        done = does.fit(fresh, split, recipe, seed=recipe.seed, report=told)
         buffer = io.BytesIO()
         curve = torch.tensor([astuple(point) for point in done.history], dtype=torch.float64)
         torch.save({"weights": done.network.state_dict(), "history": curve}, buffer)

@@ -8,17 +8,18 @@ import hashlib
 import io
 import json
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any, Final
 
 import numpy as np
 import torch
 
-from edgewright_pipelines import audit, calibrate, export, layout, machine, prune, quantize, sampling, train
+from edgewright_pipelines import audit, export, layout, machine, prune, quantize
 from edgewright_pipelines.networks import Classifier
 from edgewright_pipelines.recipe import Precision, Pruning, Recipe, Way
 from edgewright_pipelines.splits import Split
 from edgewright_pipelines.stages import Stages
+from edgewright_pipelines.tasks import Identify, Task
 from edgewright_pipelines.windows import WindowSet
 
 Report = Callable[[str, float], None]
@@ -62,6 +63,7 @@ class Compressor:
     decided: Mapping[str, Any]
     stages: Stages
     report: Report
+    task: Task = field(default_factory=Identify)
 
     def variants(self, base: Kept) -> tuple[Made, ...]:
         """All variants of the recipe: the base and each point of the grid, in FP32 and in INT8 by each way."""
@@ -82,9 +84,14 @@ class Compressor:
 
         def make() -> bytes:
             shrunk = prune.shrink(
-                base.network, point, self._labelled(), round_to=compression.round_to, seed=self.recipe.seed
+                base.network,
+                point,
+                self._labelled(),
+                round_to=compression.round_to,
+                seed=self.recipe.seed,
+                loss=self.task.loss,
             )
-            tuned = train.finetune(
+            tuned = self.task.finetune(
                 shrunk.network, base.network, self.split, self.recipe, seed=self.recipe.seed, report=steps
             )
             facts = audit.Facts(0.0, shrunk.audit).as_json()["pruning"]
@@ -106,10 +113,16 @@ class Compressor:
 
         def make() -> bytes:
             self.report(f"exporting ({kept.name})", 0.0)
-            heat = calibrate.temperature(kept.network, self.validation)
-            onnx = export.to_onnx(kept.network, self.recipe.window.seconds, temperature=heat)
+            heat, task = self.task.temperature(kept.network, self.validation), self.task
+            onnx = export.to_onnx(
+                kept.network,
+                self.recipe.window.seconds,
+                temperature=heat,
+                answering=task.answering,
+                outputs=task.outputs,
+            )
             onnx = layout.faster(onnx, self._judged())
-            parity = export.parity(kept.network, onnx, self._judged(), temperature=heat)
+            parity = export.parity(kept.network, onnx, self._judged(), temperature=heat, answering=task.answering)
             return _packed({"parity": parity}, onnx)
 
         decided = self._decided(weights=_digest(_weights(kept.network)), machine=machine.described())
@@ -123,7 +136,7 @@ class Compressor:
 
         def make() -> bytes:
             rounded, exact = self._rounded(kept, parent, base, way, name)
-            sharp = calibrate.sharpened(rounded, self.validation)
+            sharp = self.task.sharpened(rounded, self.validation)
             noise = quantize.noise(exact, rounded, self._judged())
             return _packed({"noise": noise, "in_float": quantize.in_float(sharp)}, sharp)
 
@@ -144,13 +157,18 @@ class Compressor:
         from edgewright_pipelines import qat  # takes seconds to import, and not every recipe asks for it
 
         compression, training = self.recipe.compression, self.recipe.training
-        draws = sampling.sampler(
-            self.split.train, self.split.classes, self.recipe.window.seconds, training.augmentation
-        )
+        draws = self.task.draws(self.split, self.recipe)
         lesson = qat.Lesson(compression.qat_steps, training.batch, compression.qat_learning_rate, training.clip)
         steps = self._steps(f"rounding {name}")
         aware = qat.to_int8(
-            kept.network, base.network, draws, lesson, seed=self.recipe.seed, scheme=scheme, report=steps
+            kept.network,
+            base.network,
+            draws,
+            lesson,
+            seed=self.recipe.seed,
+            scheme=scheme,
+            report=steps,
+            task=self.task,
         )
         return aware.int8, aware.twin
 
@@ -165,7 +183,7 @@ class Compressor:
         count = len(self.train_windows)
         drawn = np.sort(rng.choice(count, size=min(CALIBRATION_WINDOWS, count), replace=False))
         watts = self.train_windows.watts[drawn].astype(np.float32)[:, None, :]
-        return prune.Calibration(watts, self.train_windows.label[drawn].astype(np.int64))
+        return prune.Calibration(watts, self.task.truth(self.train_windows)[drawn])
 
     def _steps(self, what: str) -> Callable[[int, int, float], None]:
         return lambda step, steps, loss: self.report(f"{what} (loss {loss:.2f})", step / steps)

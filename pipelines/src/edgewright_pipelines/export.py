@@ -5,7 +5,7 @@ The same network gives the same bytes, wherever and whenever it is exported.
 
 import logging
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
@@ -17,25 +17,35 @@ from torch import nn
 
 from edgewright_pipelines.fold import fold
 from edgewright_pipelines.networks import Classifier
-from edgewright_pipelines.session import INPUT, OUTPUT, probabilities
+from edgewright_pipelines.session import INPUT, OUTPUT, opened
 
 OPSET = 20
 PRODUCER = "edgewright"
 EXAMPLE_BATCH = 2  # a batch of one would be taken for a constant
 
 
-def to_onnx(network: Classifier, window: int, *, temperature: float = 1.0, folded: bool = False) -> bytes:
+def to_onnx(
+    network: Classifier,
+    window: int,
+    *,
+    temperature: float = 1.0,
+    folded: bool = False,
+    answering: Callable[[nn.Module], nn.Module] | None = None,
+    outputs: tuple[str, ...] = (OUTPUT,),
+) -> bytes:
     """An ONNX file: "watts" float32 [batch, 1, window] to "probabilities" float32 [batch, classes].
 
     Batch norms are folded (unless `folded` says that they are), softmax and temperature are inside, the batch stays
-    open, nothing names this machine. Raises ValueError for a temperature that is not above 0.
+    open, nothing names this machine. answering, outputs: for a task with other answers.
+    Raises ValueError for a temperature that is not above 0.
     """
     if not temperature > 0:
         raise ValueError(f"The temperature is {temperature}; it divides the logits, so it must be above 0.")
-    return traced(Answering(network if folded else fold(network, temperature)).eval(), window)
+    ready = network if folded else fold(network, temperature)
+    return traced((answering or Answering)(ready).eval(), window, outputs)
 
 
-def traced(answering: nn.Module, window: int) -> bytes:
+def traced(answering: nn.Module, window: int, outputs: tuple[str, ...] = (OUTPUT,)) -> bytes:
     """The file of a module that gives probabilities of watts [batch, 1, window] already."""
     example = torch.zeros(EXAMPLE_BATCH, 1, window)
     with _quiet():
@@ -45,7 +55,7 @@ def traced(answering: nn.Module, window: int) -> bytes:
             dynamo=True,
             opset_version=OPSET,
             input_names=[INPUT],
-            output_names=[OUTPUT],
+            output_names=list(outputs),
             dynamic_shapes=({0: torch.export.Dim("batch", min=1, max=65_536)},),
             external_data=False,
             verbose=False,
@@ -72,13 +82,38 @@ def serialize(model: onnx.ModelProto) -> bytes:
     return bytes(stripped.SerializeToString(deterministic=True))
 
 
-def parity(network: Classifier, model: bytes, windows: npt.NDArray[Any], *, temperature: float = 1.0) -> float:
-    """Largest difference of a probability between torch and the file over `windows` [n, window]; nan counts as 1."""
+def parity(
+    network: Classifier,
+    model: bytes,
+    windows: npt.NDArray[Any],
+    *,
+    temperature: float = 1.0,
+    answering: Callable[[nn.Module], nn.Module] | None = None,
+) -> float:
+    """Largest difference of an answer between torch and the file over `windows` [n, window]; nan counts as 1.
+
+    Differences of watts, where the file gives them, are relative to the watts plus one.
+    """
     watts = np.ascontiguousarray(windows, dtype=np.float32)[:, None, :]
     with torch.no_grad():
-        wanted = torch.softmax(network.eval()(torch.from_numpy(watts)) / temperature, dim=1).numpy()
-    worst = float(np.abs(probabilities(model, windows) - wanted).max())
-    return worst if np.isfinite(worst) else 1.0
+        wanted = (answering or Answering)(_Cooled(network.eval(), temperature))(torch.from_numpy(watts))
+    found = opened(model).run(None, {INPUT: watts})
+    worst = 0.0
+    for index, (mine, theirs) in enumerate(zip(wanted if isinstance(wanted, tuple) else (wanted,), found, strict=True)):
+        exact = mine.numpy()
+        difference = np.abs(theirs - exact) / (1.0 if index == 0 else 1.0 + np.abs(exact))
+        worst = max(worst, float(np.nan_to_num(difference, nan=1.0).max()))
+    return worst
+
+
+class _Cooled(nn.Module):
+    def __init__(self, network: nn.Module, temperature: float) -> None:
+        super().__init__()
+        self.network, self.temperature = network, temperature
+
+    def forward(self, watts: torch.Tensor) -> torch.Tensor:
+        logits: torch.Tensor = self.network(watts) / self.temperature
+        return logits
 
 
 class Answering(nn.Module):

@@ -6,7 +6,7 @@
 import hashlib
 import json
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from edgewright_pipelines import audit, evaluate, latency, machine, sides, train
@@ -14,11 +14,16 @@ from edgewright_pipelines import base as bases
 from edgewright_pipelines.compress import BASE, Compressor, Kept, Made, Report
 from edgewright_pipelines.data.source import Source
 from edgewright_pipelines.data.traces import Trace
+from edgewright_pipelines.disaggregate import Disaggregate
 from edgewright_pipelines.networks import Classifier
-from edgewright_pipelines.recipe import Precision, Pruning, Recipe
+from edgewright_pipelines.recipe import Precision, Pruning, Recipe, TaskName
 from edgewright_pipelines.splits import Split
 from edgewright_pipelines.stages import Stages
+from edgewright_pipelines.tasks import Identify, Task
 from edgewright_pipelines.windows import WindowSet
+
+DECIDING = ("seed", "data", "split", "window", "network", "training")
+"""Tables of the recipe that decide the base."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,8 +75,14 @@ def opened(recipe: Recipe, source: Source, stages: Stages, report: Report) -> "L
         SplitError, WindowError: with a sentence.
     """
     report("reading the split", 0.0)
-    cut = sides.of(recipe, source.traces)
-    return Line(recipe, source, cut.split, cut.train, cut.validation, cut.test, source.digest(), stages, report)
+    cut, task = sides.of(recipe, source.traces), task_of(recipe)
+    train_windows, validation, test = task.sides(cut, recipe.seed)
+    return Line(recipe, source, cut.split, train_windows, validation, test, source.digest(), stages, report, task)
+
+
+def task_of(recipe: Recipe) -> Task:
+    """The task that the recipe names."""
+    return Disaggregate() if recipe.task is TaskName.DISAGGREGATE else Identify()
 
 
 def test_windows(recipe: Recipe, traces: Sequence[Trace]) -> WindowSet:
@@ -98,6 +109,7 @@ class Line:
     data_digest: str
     stages: Stages
     report: Report
+    task: Task = field(default_factory=Identify)
 
     def result(self, made: Sequence[Made]) -> Result:
         """Measured on the test side and judged; the first of `made` is the whole FP32 network."""
@@ -114,7 +126,9 @@ class Line:
         )
 
     def _decided_by(self, **more: Any) -> dict[str, Any]:
-        parts = self.recipe.model_dump(mode="json", include={"seed", "data", "split", "window", "network", "training"})
+        parts = self.recipe.model_dump(mode="json", include=set(DECIDING))
+        if self.recipe.task is not TaskName.IDENTIFY:
+            parts["task"] = self.recipe.task.value
         return {"recipe": parts, "data": self.data_digest, **more}
 
     def base(self) -> Kept:
@@ -122,7 +136,7 @@ class Line:
         return Kept(BASE, self._base()[0])
 
     def _base(self) -> tuple[Classifier, tuple[train.Point, ...]]:
-        return bases.trained(self.recipe, self.split, self._decided_by(), self.stages, self.report)
+        return bases.trained(self.recipe, self.split, self._decided_by(), self.stages, self.report, task=self.task)
 
     def compressor(self) -> Compressor:
         """What makes the variants of the base."""
@@ -134,6 +148,7 @@ class Line:
             self._decided_by(),
             self.stages,
             self.report,
+            self.task,
         )
 
     def _judged(self, made: Sequence[Made]) -> tuple[Built, ...]:
@@ -162,7 +177,9 @@ class Line:
             timed = latency.measure(files, evaluate.example(test))
             found = {}
             for index, (name, onnx) in enumerate(files.items()):
-                found[name] = asdict(evaluate.measure(onnx, test, timed=timed[name]))
+                found[name] = asdict(
+                    evaluate.measure(onnx, test, timed=timed[name], scores=self.task.score(onnx, test))
+                )
                 self.report("measuring", (index + 1) / len(files))
             return json.dumps(found).encode()
 

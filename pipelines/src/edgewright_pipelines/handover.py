@@ -29,7 +29,9 @@ def unsigned(
         ReleaseError: parts that do not fit.
     """
     recipe = result.recipe
-    origin = release.Origin(recipe.name, recipe.digest(), result.data_digest, result.synthetic, created, run_id=run_id)
+    origin = release.Origin(
+        recipe.name, recipe.digest(), result.data_digest, result.synthetic, created, run_id=run_id, task=recipe.task
+    )
     window = contract.Window(seconds=recipe.window.seconds, hop_seconds=recipe.window.hop_seconds)
     validation = result.validation
     return release.build(
@@ -111,4 +113,11 @@ def _accuracy(scores: Scores) -> contract.Accuracy:
             )
             for name, f1 in scores.f1_by_class.items()
         },
+        disaggregation=_disaggregation(scores),
     )
+
+
+def _disaggregation(scores: Scores) -> contract.Disaggregation | None:
+    if scores.mae_watts is None or scores.sae is None or scores.match_rate is None:
+        return None
+    return contract.Disaggregation(mae_watts=scores.mae_watts, sae=scores.sae, match_rate=scores.match_rate)

@@ -1,8 +1,9 @@
 """Stage `train.fit → prune.shrink → train.finetune → export.to_onnx`: whole channels leave a trained network."""
 
 import copy
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -15,6 +16,10 @@ from torch_pruning.dependency import Group
 from edgewright_pipelines.networks import Classifier
 from edgewright_pipelines.recipe import Importance, Pruning
 from edgewright_pipelines.selection import keep, rounded, weakest
+
+
+Loss = Callable[[torch.Tensor, torch.Tensor], torch.Tensor]
+"""Of logits and truth; what Taylor importance estimates the growth of."""
 
 
 class PruningError(ValueError):
@@ -85,14 +90,20 @@ class Shrunk:
 
 @dataclass(frozen=True, slots=True)
 class Calibration:
-    """Labelled windows on which Taylor importance measures gradients: float32 [n, 1, window] and int64 [n]."""
+    """Windows on which Taylor importance measures gradients: float32 [n, 1, window], and their truth [n, …]."""
 
     watts: npt.NDArray[np.float32]
-    labels: npt.NDArray[np.int64]
+    labels: npt.NDArray[Any]
 
 
 def shrink(
-    network: Classifier, point: Pruning, calibration: Calibration, *, round_to: int = 8, seed: int = 0
+    network: Classifier,
+    point: Pruning,
+    calibration: Calibration,
+    *,
+    round_to: int = 8,
+    seed: int = 0,
+    loss: Loss = functional.cross_entropy,
 ) -> Shrunk:
     """Prune a copy of `network` to one point of the grid; the output layer and fixed layers keep all their channels.
 
@@ -102,7 +113,7 @@ def shrink(
     network = copy.deepcopy(network).eval()
     before = _parameters(network)
     if point.importance is Importance.TAYLOR:
-        _gradients(network, calibration)
+        _gradients(network, calibration, loss)
     graph = torch_pruning.DependencyGraph().build_dependency(network, torch.from_numpy(calibration.watts[:2]))
     groups = _groups(graph, network)
     scores = _scores(groups, point, seed)
@@ -125,10 +136,10 @@ def narrowed(network: Classifier, widths: Mapping[str, int], example: torch.Tens
     return network
 
 
-def _gradients(network: Classifier, calibration: Calibration) -> None:
+def _gradients(network: Classifier, calibration: Calibration, loss: Loss) -> None:
     network.zero_grad(set_to_none=True)
     logits = network(torch.from_numpy(calibration.watts))
-    functional.cross_entropy(logits, torch.from_numpy(calibration.labels)).backward()  # type: ignore[no-untyped-call]
+    loss(logits, torch.from_numpy(calibration.labels)).backward()  # type: ignore[no-untyped-call]
 
 
 def _groups(graph: torch_pruning.DependencyGraph, network: Classifier) -> dict[str, Group]:

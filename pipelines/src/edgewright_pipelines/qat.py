@@ -14,15 +14,15 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 from torch import fx, nn
-from torch.nn import functional
 
 from edgewright_pipelines import export, quantize
 from edgewright_pipelines.fold import fold
 from edgewright_pipelines.networks import Classifier
 from edgewright_pipelines.pt2e import convert_pt2e, disable_observer, move_exported_model_to_eval, prepare_qat_pt2e
 from edgewright_pipelines.rounding import Rounding
-from edgewright_pipelines.sampling import Sampler
-from edgewright_pipelines.train import DISTILLATION_TEMPERATURE, Report, Schedule, TrainingError, silent
+from edgewright_pipelines.sampling import Draws
+from edgewright_pipelines.tasks import Identify, Task
+from edgewright_pipelines.train import Report, Schedule, TrainingError, silent
 
 WARMUP_FRACTION = 0.1
 LEARNING_SHARE = 0.5  # part of the steps in which ranges still move; later they must stand as in the file
@@ -50,10 +50,11 @@ class Aware:
 def to_int8(
     network: Classifier,
     teacher: Classifier,
-    draws: Sampler,
+    draws: Draws,
     lesson: Lesson,
     *,
     seed: int,
+    task: Task | None = None,
     scheme: quantize.Scheme | None = None,
     report: Report = silent,
     threads: int = 1,
@@ -64,14 +65,15 @@ def to_int8(
         TrainingError: the loss stopped being a number.
         QuantizationError: nothing in the network could be rounded.
     """
-    folded = fold(network)
+    folded, does = fold(network), task or Identify()
     with _seeded(seed, threads), _quiet():
         prepared = _prepared(folded, draws.seconds, scheme or quantize.Scheme())
-        _train(prepared, copy.deepcopy(teacher).eval(), draws, lesson, np.random.default_rng(seed), report)
+        _train(prepared, copy.deepcopy(teacher).eval(), draws, lesson, np.random.default_rng(seed), report, does)
         trained = {name: value.detach() for name, value in prepared.named_parameters()}
         for name, parameter in folded.named_parameters():
             parameter.data.copy_(trained[name])
-        return Aware(_converted(prepared, draws.seconds), export.to_onnx(folded, draws.seconds, folded=True))
+        twin = export.to_onnx(folded, draws.seconds, folded=True, answering=does.answering, outputs=does.outputs)
+        return Aware(_converted(prepared, draws.seconds, does), twin)
 
 
 def _prepared(folded: Classifier, window: int, scheme: quantize.Scheme) -> fx.GraphModule:
@@ -88,10 +90,11 @@ def _prepared(folded: Classifier, window: int, scheme: quantize.Scheme) -> fx.Gr
 def _train(
     prepared: fx.GraphModule,
     teacher: Classifier,
-    draws: Sampler,
+    draws: Draws,
     lesson: Lesson,
     rng: np.random.Generator,
     report: Report,
+    task: Task,
 ) -> None:
     trained = [parameter for parameter in prepared.parameters() if parameter.requires_grad]
     optimizer = torch.optim.AdamW(trained, lr=0.0, weight_decay=0.0, betas=(0.9, 0.99), foreach=True)
@@ -103,7 +106,9 @@ def _train(
         for group in optimizer.param_groups:
             group["lr"] = schedule.at(step)
         optimizer.zero_grad(set_to_none=True)
-        loss = _distance(prepared(watts), teacher, watts)
+        with torch.no_grad():
+            wanted = teacher(watts)
+        loss = task.distance(prepared(watts), wanted)
         loss.backward()  # type: ignore[no-untyped-call]
         nn.utils.clip_grad_norm_(trained, lesson.clip)
         optimizer.step()
@@ -112,17 +117,9 @@ def _train(
         report(step + 1, lesson.steps, float(loss))
 
 
-def _distance(logits: torch.Tensor, teacher: Classifier, watts: torch.Tensor) -> torch.Tensor:
-    """Kullback-Leibler distance to the softened answers of the network that is to be matched."""
-    with torch.no_grad():
-        wanted = functional.softmax(teacher(watts) / DISTILLATION_TEMPERATURE, dim=1)
-    answer = functional.log_softmax(logits / DISTILLATION_TEMPERATURE, dim=1)
-    return functional.kl_div(answer, wanted, reduction="batchmean") * DISTILLATION_TEMPERATURE**2
-
-
-def _converted(prepared: fx.GraphModule, window: int) -> bytes:
+def _converted(prepared: fx.GraphModule, window: int, task: Task) -> bytes:
     move_exported_model_to_eval(prepared)
-    return export.traced(export.Answering(convert_pt2e(prepared)), window)
+    return export.traced(task.answering(convert_pt2e(prepared)), window, task.outputs)
 
 
 @contextmanager

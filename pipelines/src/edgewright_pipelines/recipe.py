@@ -9,7 +9,7 @@ from typing import Any, Self
 
 from pydantic import Field, ValidationError, model_validator
 
-from edgewright_contract.release import Importance, Precision, Scope
+from edgewright_contract.release import Importance, Precision, Scope, TaskName
 from edgewright_pipelines.data.names import Subset
 from edgewright_pipelines.recipe_errors import RecipeError, did_you_mean, sentences
 from edgewright_pipelines.recipe_sections import (
@@ -48,6 +48,7 @@ __all__ = [
     "SplitBy",
     "Subset",
     "Sweep",
+    "TaskName",
     "Training",
     "Way",
     "Window",
@@ -64,6 +65,7 @@ class Recipe(Section):
         pattern=r"^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$",
         description="the registered model: lower-case letters, digits and '-', at most 63, such as nilm-identify",
     )
+    task: TaskName = Field(TaskName.IDENTIFY, description='"identify" or "disaggregate"')
     seed: int = Field(0, ge=0, lt=2**32, description="a whole number from 0 to 4294967295")
     data: Data = Field(default_factory=Data, description="a table [data]")
     split: Split = Field(default_factory=Split, description="a table [split]")

@@ -14,7 +14,7 @@ from torch.nn import functional
 
 from edgewright_pipelines.networks import Classifier
 from edgewright_pipelines.recipe import Recipe
-from edgewright_pipelines.sampling import Sampler, sampler
+from edgewright_pipelines.sampling import Draws, sampler
 from edgewright_pipelines.splits import Split
 
 BETAS = (0.9, 0.99)
@@ -81,7 +81,7 @@ def fit(
     def loss(watts: torch.Tensor, logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
         return functional.cross_entropy(logits, labels, label_smoothing=training.label_smoothing)
 
-    return _run(copy.deepcopy(network), draws, loss, schedule, recipe, seed, report, threads)
+    return optimize(copy.deepcopy(network), draws, loss, schedule, recipe, seed, report, threads)
 
 
 def finetune(
@@ -110,12 +110,12 @@ def finetune(
         truth = functional.cross_entropy(logits, labels, label_smoothing=training.label_smoothing)
         return DISTILLATION_SHARE * distance + (1 - DISTILLATION_SHARE) * truth
 
-    return _run(copy.deepcopy(network), draws, loss, schedule, recipe, seed, report, threads)
+    return optimize(copy.deepcopy(network), draws, loss, schedule, recipe, seed, report, threads)
 
 
-def _run(
+def optimize(
     network: Classifier,
-    draws: Sampler,
+    draws: Draws,
     loss_of: Loss,
     schedule: Schedule,
     recipe: Recipe,
@@ -123,6 +123,10 @@ def _run(
     report: Report,
     threads: int,
 ) -> Trained:
+    """Train `network` itself on `draws` by `loss_of`; the result is its average over the last steps.
+
+    Raises TrainingError if the loss stops being a number.
+    """
     started = time.monotonic()
     rng = np.random.default_rng(seed)
     optimizer = _optimizer(network, recipe.training.weight_decay)
@@ -144,7 +148,7 @@ def _run(
 
 def _step(
     network: Classifier,
-    draws: Sampler,
+    draws: Draws,
     loss_of: Loss,
     optimizer: torch.optim.Optimizer,
     rate: float,

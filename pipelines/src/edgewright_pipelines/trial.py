@@ -10,8 +10,6 @@ from edgewright_pipelines.choices import Choice, Outcome, Task
 from edgewright_pipelines.compress import Compressor, Kept, Made
 from edgewright_pipelines.data import source
 from edgewright_pipelines.recipe import Recipe
-from edgewright_pipelines.scores import score
-from edgewright_pipelines.session import probabilities
 from edgewright_pipelines.stages import Stages
 
 
@@ -36,7 +34,7 @@ def made(compressor: Compressor, base: Kept, choice: Choice) -> tuple[Made, ...]
 def measured(file: Made, compressor: Compressor) -> Outcome:
     """Score on the validation side only; the test side is read once, for what the search kept."""
     validation = compressor.validation
-    scores = score(probabilities(file.onnx, validation.watts), validation)
+    scores = compressor.task.score(file.onnx, validation)
     taken = latency.measure({file.name: file.onnx}, evaluate.example(validation))[file.name]
     return Outcome(scores.macro_f1, len(file.onnx), taken.p50, scores.bce)
 

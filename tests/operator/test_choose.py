@@ -199,3 +199,18 @@ def test_measuring_begins_its_own_clock(stage: Any) -> None:
     assert play.nodes[2].assigned_manifest() is None
     play.run(stage.release(1), 10)
     assert play.nodes[2].status.live.variant == "base-fp32"
+
+
+def test_a_class_that_the_status_has_no_room_for_is_not_waited_for_and_the_others_are(stage: Any) -> None:
+    """The status remembers since when a class measures; a fourteenth class cannot be remembered."""
+    classes = tuple(f"c{index:02}" for index in range(14))
+    play = stage.Play(stage.model(rollout={"maxUnavailable": "100%"}), stage.fleet(28, classes=classes))
+    play.run(stage.release(1))
+    play.measures = False
+    for _ in range(3):
+        play.step(stage.release(2))
+    assert play.reason == Reason.MEASURING
+    waited = [row.name for row in play.model.status.hardware_classes if row.measuring_since]
+    assert len(waited) == measure.CLASSES
+    play.measures = True
+    assert play.run(stage.release(2)).reason == Reason.ROLLED_OUT

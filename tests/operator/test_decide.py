@@ -317,10 +317,26 @@ def test_figures_that_change_within_an_interval_cost_no_write(stage: Any) -> Non
     assert play.model.status == before
 
 
-@pytest.mark.parametrize("count", [50, 3000])
+@pytest.mark.parametrize("count", [90, 1500])
 def test_the_status_is_bounded(stage: Any, count: int) -> None:
-    classes = tuple(f"class-{index}" for index in range(40))
-    play = stage.Play(stage.model(rollout={"maxUnavailable": "100%"}), stage.fleet(count, count // 3, classes))
-    play.run(stage.release(1), 4)
-    text = play.model.status.model_dump_json(by_alias=True, exclude_none=True)
-    assert len(text) < 16_000
+    """All that can be long is long: classes, candidates, failures, quarantine, history, PromQL checks."""
+    classes = tuple(f"arm64-with-a-rather-long-name-{index}" for index in range(40))
+    names = [f"l2-global-25-with-a-long-name-{index}" for index in range(7)]
+    variants = [stage.variant("base-fp32", 100, 4000)]
+    variants += [stage.variant(name, 90 - i, 3000 - i, 0.9 - i / 100, "base-fp32") for i, name in enumerate(names)]
+    prometheus = [{"name": f"check-{index}", "query": "up", "max": 1} for index in range(8)]
+    gates = {"minSamples": 1, "prometheus": prometheus, "maxDrift": 1, "maxUnknownRatio": 1}
+    wish = stage.model(rollout={"maxUnavailable": "100%", "gates": gates}, selection={"candidates": 8})
+    play = stage.Play(wish, stage.fleet(count, count // 5, classes))
+    for version in range(1, 25):
+        play.begin(stage.release(version, *variants))
+        play.agents(ModelState.REJECTED, "SelfTestFailed")
+        play.nodes = [
+            replace(node, status=node.status.model_copy(update={"message": "x" * 512})) if node.status else node
+            for node in play.nodes
+        ]
+        play.step(stage.release(version, *variants))
+    status = play.model.status
+    assert (len(status.quarantined), len(status.history), len(status.hardware_classes)) == (20, 10, 12)
+    assert len(status.worst_nodes) == 10
+    assert len(status.model_dump_json(by_alias=True, exclude_none=True)) < 16_384

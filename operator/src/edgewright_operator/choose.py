@@ -22,6 +22,12 @@ class Choice:
     variant: str | None
     reason: str
     measured: tuple[Candidate, ...] = ()
+    parent: str | None = None
+
+    @property
+    def kept(self) -> tuple[Candidate, ...]:
+        """What must be remembered so that the choice stays as it is: the variant and its parent."""
+        return tuple(entry for entry in self.measured if entry.variant in (self.variant, self.parent))
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,7 +90,7 @@ def choose(release: Release, selection: Selection, measured: Mapping[str, Candid
     rank = _RANK[selection.objective]
     winner = min(fitting, key=lambda variant: rank(variant, measured[variant.name].p50_microseconds))
     reason = f"best by {selection.objective} of {len(fitting)} that meet the constraints, of {len(chosen)} measured"
-    return Choice(winner.name, reason, shown)
+    return Choice(winner.name, reason, shown, winner.parent)
 
 
 def unmeasured(found: Candidates, why: str) -> Choice:

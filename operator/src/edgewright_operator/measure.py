@@ -18,6 +18,8 @@ from edgewright_contract.timestamps import rfc3339
 from edgewright_operator.choose import Candidates, Choice, candidates, choose, pinned, unmeasured
 from edgewright_operator.facts import UNKNOWN_CLASS, ModelFacts, NodeFacts, ReleaseFacts
 
+CLASSES = 12
+"""Classes that the status has room for, the largest first; a rarer one is not waited for."""
 NODES = 2
 """Idle nodes of a class that measure, where there are so many."""
 _QUIET = (ModelState.LIVE, ModelState.REJECTED, ModelState.REVERTED)
@@ -114,6 +116,9 @@ def _class(
     pending = [node for node in asked if not _finished(node, release, found)]
     since = (recorded.measuring_since if recorded else None) or rfc3339(now)
     late = (now - datetime.fromisoformat(since)).total_seconds() >= seconds(selection.deadline)
+    status = model.status  # a class that it has no room for: nobody would remember since when it measures
+    same = status.release is not None and status.release.manifest == release.manifest
+    late |= same and recorded is None and len(status.hardware_classes) >= CLASSES
     if measured.keys() & set(found.names) and (not pending or late or before):
         return ClassChoice(name, count, choose(release.release, selection, measured)), {}
     unasked = [node for node in pending if not _is_asked(node, release, found)]

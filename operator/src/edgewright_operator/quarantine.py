@@ -7,7 +7,8 @@ from edgewright_contract.compressedmodel import CompressedModelStatus, Quarantin
 from edgewright_contract.timestamps import rfc3339
 from edgewright_operator.facts import ModelFacts
 
-LENGTH = 50
+LENGTH = 20
+"""Newest that are kept: fewer than the schema allows, so that the whole status stays below 16 KB."""
 
 
 def freed(model: ModelFacts) -> CompressedModelStatus:

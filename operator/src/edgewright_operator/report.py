@@ -17,10 +17,11 @@ from edgewright_contract.quantities import seconds
 from edgewright_contract.timestamps import rfc3339
 from edgewright_operator.baselines import Baseline
 from edgewright_operator.facts import ModelFacts, NodeFacts
-from edgewright_operator.measure import Measuring
+from edgewright_operator.measure import CLASSES, Measuring
 
 WORST = 10
-CLASSES = 20
+DETAILED = 3
+"""Classes whose measurements are shown whole; of the others only what was chosen and its parent."""
 OUTLIER = 2.0
 """A node whose p95 is so many times that of its class is one."""
 _CROWD = 3
@@ -71,7 +72,7 @@ def classes(
 ) -> list[HardwareClassStatus]:
     """The choice for each hardware class, most nodes first."""
     ranked = sorted(measuring.classes.values(), key=lambda one: (-one.nodes, one.name))[:CLASSES]
-    rows = []
+    rows: list[HardwareClassStatus] = []
     for one in ranked:
         choice, base = one.choice, before.get(one.name, Baseline())
         mine = next((entry for entry in choice.measured if entry.variant == choice.variant), None)
@@ -80,9 +81,9 @@ def classes(
                 name=one.name,
                 nodes=one.nodes,
                 variant=choice.variant,
-                reason=choice.reason[:300],
+                reason=choice.reason[: 300 if len(rows) < DETAILED else 100],
                 p95_milliseconds=mine.p95_microseconds / 1000 if mine else None,
-                candidates=list(choice.measured),
+                candidates=list(choice.measured if len(rows) < DETAILED else choice.kept),
                 measuring_since=one.measuring_since,
                 baseline_p95_microseconds=round(base.p95_microseconds) or None,
                 baseline_rss_bytes=round(base.rss_bytes) or None,
@@ -124,11 +125,11 @@ def _worst(
     rows: list[tuple[int, WorstNode]] = []
     for node in nodes:
         if node.status is not None and node.failed(manifest):
-            reason, message = node.status.reason, node.status.message[:160]
+            reason, message = node.status.reason, node.status.message[:120]
             rows.append((0, WorstNode(name=node.name, state=node.status.state, reason=reason, message=message)))
         elif node.name in against:
             reason, message = against[node.name]
-            rows.append((1, WorstNode(name=node.name, state="Against", reason=reason[:64], message=message[:160])))
+            rows.append((1, WorstNode(name=node.name, state="Against", reason=reason[:64], message=message[:120])))
         elif not node.seen:
             rows.append((4, WorstNode(name=node.name, state="NeverSeen")))
         elif not node.reachable:
@@ -159,7 +160,7 @@ def _condition(
         type=kind,
         status=ConditionStatus.TRUE if holds else ConditionStatus.FALSE,
         reason=standing.reason,
-        message=standing.message[:1024],
+        message=standing.message[:512] if holds or kind is ConditionType.READY else "",
         last_transition_time=rfc3339(now),
         observed_generation=model.generation,
     )

@@ -2,7 +2,7 @@
 
 import typer
 
-from edgewright_cli import data, demo, evaluate, join, keys, release, rollout, sweep, train
+from edgewright_cli import data, demo, evaluate, join, keys, release, rollout, study, sweep, train
 
 app = typer.Typer(
     name="edgewright",
@@ -13,6 +13,7 @@ app = typer.Typer(
 )
 app.command("demo")(demo.demo)
 app.command("train")(train.train)
+app.command("study")(study.study)
 app.command("sweep")(sweep.sweep)
 app.command("evaluate")(evaluate.evaluate)
 app.add_typer(data.app, name="data")

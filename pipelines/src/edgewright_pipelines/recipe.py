@@ -105,7 +105,7 @@ def _check_fit(network: Network, seconds: int) -> None:
                 f"the network is longer than the window: convolution {stage} has a kernel of {kernel} but only {steps}"
                 " steps are left; use a longer window.seconds, fewer network.channels and kernels, or smaller kernels"
             )
-        steps //= 2
+        steps //= network.pool
 
 
 def load(path: Path, quick: bool = False) -> Recipe:

@@ -95,7 +95,7 @@ class Window(Section):
 
 
 class Network(Section):
-    """Shape of the network; stages are separated by a pooling of 2."""
+    """Shape of the network; stages are separated by a pooling, of 2 in the thermometer-cnn."""
 
     kind: NetworkKind = Field(NetworkKind.THERMOMETER_CNN, description='"thermometer-cnn" or "study-cnn"')
     channels: tuple[Channels, ...] = Field(
@@ -107,6 +107,7 @@ class Network(Section):
     hidden: int = Field(128, ge=1, le=8192, description="width of the hidden layer of the head: 1 to 8192")
     dropout: Fraction = Field(0.15, description="0 or more and less than 1")
     bin_seconds: int = Field(16, ge=1, description="seconds that the front folds into one step (thermometer-cnn only)")
+    pool: int = Field(2, ge=2, le=64, description="how many steps become one between stages: 2 to 64 (study-cnn only)")
 
     @model_validator(mode="after")
     def _check(self) -> Self:
@@ -115,6 +116,8 @@ class Network(Section):
                 f"channels has {len(self.channels)} entries and kernels has {len(self.kernels)};"
                 " both need one for each convolution"
             )
+        if self.pool != 2 and self.kind is NetworkKind.THERMOMETER_CNN:
+            raise ValueError(f'pool = {self.pool} has no meaning with kind = "{self.kind}"; leave it out')
         if even := [kernel for kernel in self.kernels if kernel % 2 == 0]:
             raise ValueError(f"kernels holds {even[0]}; only odd sizes keep the steps in place, so use {even[0] + 1}")
         return self

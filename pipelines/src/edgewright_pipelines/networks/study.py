@@ -11,7 +11,7 @@ POOLED_STEPS = 8
 
 
 class StudyNetwork(Classifier):
-    """Log and linear power as two channels, then convolutions, each followed by a pooling of 2."""
+    """Log and linear power as two channels, then convolutions, each followed by a pooling."""
 
     def __init__(self, network: Network, window: int, classes: int) -> None:
         super().__init__()
@@ -20,8 +20,8 @@ class StudyNetwork(Classifier):
             convolution(inputs, outputs, kernel)
             for inputs, outputs, kernel in zip(widths[:-1], widths[1:], network.kernels, strict=True)
         )
-        self.pool = nn.MaxPool2d((1, 2))
-        steps = window >> len(network.channels)
+        self.pool = nn.MaxPool2d((1, network.pool))
+        steps = window // network.pool ** len(network.channels)
         self.shrink = nn.AvgPool2d((1, max(1, steps // POOLED_STEPS)))
         features = widths[-1] * (steps // max(1, steps // POOLED_STEPS))
         self.before, self.output = head(features, network.hidden, classes, network.dropout)

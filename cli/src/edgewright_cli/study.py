@@ -1,0 +1,95 @@
+"""`edgewright study`: the compression study, cell by cell, and the report made of the finished cells."""
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.table import Table
+
+from edgewright_cli import data as data_command
+from edgewright_cli.output import JsonFlag, out, print_json, sentences
+from edgewright_cli.progress import StageProgress
+from edgewright_cli.train import WORKSPACE, source_of
+
+RESULTS = Path("results")
+DOCUMENT = Path("docs/study.md")
+
+
+def study(
+    settings: Annotated[Path, typer.Argument(help="The study, a TOML file.")],
+    quick: Annotated[
+        bool, typer.Option("--quick", help="A few small cells, kept apart in the workspace: a minute or two.")
+    ] = False,
+    recompute: Annotated[bool, typer.Option("--recompute", help="Compute finished cells again.")] = False,
+    most: Annotated[int | None, typer.Option(help="Compute at most so many missing cells, then report.")] = None,
+    data: data_command.DataOption = None,
+    workspace: Annotated[Path, typer.Option(help="Where trained networks are kept and reused.")] = WORKSPACE,
+    results: Annotated[Path, typer.Option(help="Where finished cells and study.json are kept.")] = RESULTS,
+    document: Annotated[Path, typer.Option(help="The Markdown report.")] = DOCUMENT,
+    json_output: JsonFlag = False,
+) -> None:
+    """Compute the cells that are missing, and write the report; Ctrl-C keeps what is finished.
+
+    Examples:
+      edgewright study pipelines/recipes/study.toml
+      edgewright study pipelines/recipes/study.toml --quick --json
+    """
+    from edgewright_pipelines import prune, quantize, sampling, splits, windows
+    from edgewright_pipelines import recipe as recipes
+    from edgewright_pipelines import train as training
+    from edgewright_pipelines.data import location, traces
+    from edgewright_pipelines.stages import Stages
+    from edgewright_pipelines.study import report, runs
+    from edgewright_pipelines.study import settings as front
+    from edgewright_pipelines.study.store import Store
+
+    expected = (
+        recipes.RecipeError,
+        traces.DataError,
+        location.LocationError,
+        splits.SplitError,
+        windows.WindowError,
+        sampling.SamplingError,
+        training.TrainingError,
+        prune.PruningError,
+        quantize.QuantizationError,
+        OSError,
+    )
+    with sentences(*expected):
+        loaded = front.load(settings, quick=quick)
+        source = source_of(data, workspace)
+        apart = quick or source.synthetic  # neither small nor made-up figures may stand among the committed ones
+        places = report.Places(workspace / "study", workspace / "study" / "study.md", workspace / "study")
+        if not apart:
+            places = report.Places(results, document, workspace / "study")
+        kept = Store(places.results / "study")
+        try:
+            with StageProgress() as told:
+                done = runs.run(
+                    loaded, source, kept, Stages(workspace / "stages"), told, recompute=recompute, most=most
+                )
+            stopped = False
+        except KeyboardInterrupt:
+            done, stopped = None, True
+        summary = report.write(loaded, source, kept, places)
+    summary["computed"] = done.computed if done else None
+    summary["synthetic"] = source.synthetic
+    if json_output:
+        print_json(summary)
+    else:
+        _tell(summary, places)
+    if stopped:
+        raise typer.Exit(130)
+
+
+def _tell(summary: dict[str, Any], places: Any) -> None:
+    table = Table("VARIANT", "F1 window", "F1 day", "F1 by device", "BCE", "BYTES", "P50 us", box=None)
+    for name, entry in summary["variants"].items():
+        keys = ("macroF1ByDay", "dayMacroF1ByDay", "macroF1ByDevice", "bce")
+        figures = [f"{entry[key]['mean']:.3f}" if entry[key] else "-" for key in keys]
+        size = f"{entry['bytes']:,.0f}" if entry["bytes"] else "-"
+        time = f"{entry['p50Microseconds']:.0f}" if entry["p50Microseconds"] else "-"
+        table.add_row(name, *figures, size, time)
+    out.print(table)
+    cells = summary["cells"]
+    out.print(f"{cells['finished']} of {cells['total']} cells finished; report in {places.document} and {places.page}")

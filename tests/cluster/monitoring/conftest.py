@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import secrets
+import subprocess
 import sysconfig
 import time
 from collections.abc import Callable, Iterator
@@ -49,6 +50,7 @@ class Scraped:
     gateway_url: str
     publish: Callable[[bool], None]
     """Publish the next release and move the alias to it; False: one that answers otherwise than it states."""
+    pids: dict[str, int]
 
 
 def _tiny() -> bytes:
@@ -88,14 +90,27 @@ class Part:
     name: str
     root: Path
 
+    confinement: tuple[str, ...]
+    """What goes before the command so that it runs as in its pod; empty where this machine does not let us."""
+
     def _documents(self, file: str) -> list[dict[str, Any]]:
         return list(yaml.safe_load_all((_ROOT / "deploy" / "k8s" / "base" / file).read_text()))
 
     @property
-    def container(self) -> dict[str, Any]:
+    def pod(self) -> dict[str, Any]:
         """The manifest's own."""
         workload = next(found for found in self._documents(f"{self.name}.yaml") if found["kind"] != "Service")
-        return dict(workload["spec"]["template"]["spec"]["containers"][0])
+        return dict(workload["spec"]["template"]["spec"])
+
+    @property
+    def container(self) -> dict[str, Any]:
+        """The only one that stays."""
+        return dict(self.pod["containers"][0])
+
+    def writable(self) -> list[str]:
+        """Where the pod may write: its emptyDirs and the node's folder."""
+        volumes = {found["name"] for found in self.pod["volumes"] if {"emptyDir", "hostPath"} & found.keys()}
+        return [self.path(mount["mountPath"]) for mount in self.container["volumeMounts"] if mount["name"] in volumes]
 
     def variable(self, short: str) -> str:
         """Full name of a setting."""
@@ -124,13 +139,37 @@ class Part:
         program, *arguments = self.container["command"]
         kind = "METRICS_" if self.name == "operator" else ""
         here = {f"{kind}HOST": "127.0.0.1", f"{kind}PORT": str(port), **changes}
-        environment = {**os.environ, **self.environment(), **{self.variable(key): value for key, value in here.items()}}
-        command = (str(Path(sysconfig.get_path("scripts")) / program), *arguments)
+        given = {**self.environment(), **{self.variable(key): value for key, value in here.items()}}
+        for folder in self.writable():
+            Path(folder).mkdir(parents=True, exist_ok=True)
+        environment = {**os.environ, **given, "TMPDIR": self.path("/tmp"), "WRITABLE": "\n".join(self.writable())}
+        command = (*self.confinement, str(Path(sysconfig.get_path("scripts")) / program), *arguments)
         process = ManagedProcess.start(ProcessSpec(self.name, command, self.root, environment=environment))
         probe = self.container["readinessProbe"]["httpGet"]
         url = f"{probe.get('scheme', 'HTTP').lower()}://127.0.0.1:{port}{probe['path']}"
         process.wait_until_ready(lambda: _answers(url), 60)
         return process
+
+
+# As in its pod: everything read-only but what is named, nobody's user, no capability and no way to gain one.
+_CONFINE = """
+set -e
+echo "$WRITABLE" | while read -r folder; do mount --bind "$folder" "$folder"; done
+mount -o remount,bind,ro /
+exec unshare --user --map-user=65532 --map-group=65532 setpriv --no-new-privs "$@"
+"""
+_CONFINEMENT = ("unshare", "--user", "--map-root-user", "--mount", "sh", "-c", _CONFINE, "confined")
+
+
+@pytest.fixture(scope="session")
+def confinement(tmp_path_factory: pytest.TempPathFactory) -> tuple[str, ...]:
+    """The command that confines, if user namespaces are allowed here."""
+    environment = {**os.environ, "WRITABLE": str(tmp_path_factory.mktemp("confined"))}
+    try:
+        tried = subprocess.run([*_CONFINEMENT, "true"], env=environment, capture_output=True, timeout=20)
+    except FileNotFoundError:
+        return ()
+    return _CONFINEMENT if tried.returncode == 0 else ()
 
 
 def _answers(url: str) -> bool:
@@ -147,6 +186,7 @@ def scraped(
     mlflow_server: MlflowServer,
     run_directory: Path,
     every_binary: dict[Binary, Path],
+    confinement: tuple[str, ...],
 ) -> Iterator[Scraped]:
     """MLflow → gateway → operator → agent, as shipped: manifests, roles, policies, TLS; the first release Live."""
     folder, plane = run_directory / "site", control_plane
@@ -160,7 +200,7 @@ def scraped(
 
     published(True)
     plane.create_node(node, {names.LABEL_AGENT: "true", "site": node})
-    operator, gateway, agent = (Part(name, folder) for name in ("operator", "gateway", "agent"))
+    operator, gateway, agent = (Part(name, folder, confinement) for name in ("operator", "gateway", "agent"))
     tls = prepare(folder / "pki", datetime.now(UTC))
     _mount(folder / "keys", tls, (operator, gateway, agent))
     ports = dict(zip(("operator", "gateway", "agent"), free_ports(3), strict=True))
@@ -174,10 +214,13 @@ def scraped(
             token = plane.service_account_token(names.NAMESPACE, part.name, audience, bound)
             part.put(f"/var/run/edgewright/identity/{file}", token)
 
+    pids: dict[str, int] = {}
     with ExitStack() as ending:
 
         def run(part: Part, **changes: str) -> None:
-            ending.callback(part.start(ports[part.name], **changes).stop)
+            process = part.start(ports[part.name], **changes)
+            ending.callback(process.stop)
+            pids[part.name] = process.pid
 
         tokens(operator, None)
         run(gateway, MLFLOW_URL=mlflow_server.url, KUBECONFIG=account("gateway"))
@@ -210,7 +253,7 @@ def scraped(
             folder / "prometheus", every_binary, targets, rule_files=[rules], scrape_seconds=0.5
         )
         ending.callback(prometheus.stop)
-        yield Scraped(prometheus, f"default/{model}", node, plane, folder, gateway_url, published)
+        yield Scraped(prometheus, f"default/{model}", node, plane, folder, gateway_url, published, pids)
 
 
 def _mount(keys: Path, tls: Credentials, parts: tuple[Part, ...]) -> None:

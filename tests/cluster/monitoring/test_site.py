@@ -82,6 +82,20 @@ def test_a_refusal_would_be_seen() -> None:
     assert not _refused("2026-11-24 14:03:40 serving on 127.0.0.1 port 40100")
 
 
+@pytest.mark.parametrize("part", ["operator", "gateway", "agent"])
+def test_it_runs_as_in_its_pod(part: str, scraped: Any, confinement: tuple[str, ...]) -> None:
+    """Nobody's user, no capabilities, a root that cannot be written: all the tests of this file ran so."""
+    if not confinement:
+        pytest.skip("this machine does not let us make user namespaces")
+    process = Path("/proc") / str(scraped.pids[part])
+    status = dict(line.split(":\t", 1) for line in (process / "status").read_text().splitlines() if ":\t" in line)
+    assert int(status["CapEff"], 16) == 0
+    assert status["NoNewPrivs"] == "1"
+    assert (process / "uid_map").read_text().split()[0] == "65532"
+    (root,) = [line.split() for line in (process / "mountinfo").read_text().splitlines() if line.split()[4] == "/"]
+    assert "ro" in root[5].split(",")
+
+
 def test_the_gateway_speaks_tls_only_and_the_operator_asked_it(scraped: Any) -> None:
     plain = scraped.gateway_url.replace("https:", "http:")
     with pytest.raises(httpx2.TransportError):

@@ -32,11 +32,14 @@ PRUNED: Final = (
     "onnxruntime/quantization",
     "onnxruntime/datasets",
     "onnxruntime/backend",
+    "onnxruntime/capi/libonnxruntime.so*",  # the same runtime once more, for C programs
     "**/*.pyi",
     "**/*.pyx",
     "**/include",
 )
 """What an image of the agent can leave out: nothing of it is imported (this bench serves without it)."""
+STRIPPED: Final = ("uvloop/*.so", "httptools/**/*.so", "cryptography/**/*.so", "numpy.libs/*.so*")
+"""Libraries that ship with debug symbols."""
 
 
 def fresh_environment(folder: Path) -> Path:
@@ -66,6 +69,9 @@ def prune(site: Path) -> None:
     for pattern in PRUNED:
         for path in list(site.glob(pattern)):
             shutil.rmtree(path) if path.is_dir() else path.unlink()
+    if shutil.which("strip"):
+        libraries = [str(path) for pattern in STRIPPED for path in site.glob(pattern)]
+        subprocess.run(["strip", "--strip-unneeded", *libraries], check=False, capture_output=True)
     compiled = {**os.environ, "PYTHONDONTWRITEBYTECODE": ""}
     subprocess.run([sys.executable, "-m", "compileall", "-q", str(site)], check=False, env=compiled)
 

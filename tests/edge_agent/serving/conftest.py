@@ -1,7 +1,6 @@
 """The real server process on an inherited socket with a tiny model, for all tests of the serving half."""
 
 import json
-import os
 import signal
 import socket
 import subprocess
@@ -100,8 +99,8 @@ def _write_release(folder: Path, version: int, bias: float) -> dict[str, Any]:
 
 
 class Server:
-    def __init__(self, folder: Path, *extra: str, host: str = "127.0.0.1", **environment: str) -> None:
-        self.socket = socket.create_server((host, 0), backlog=512)
+    def __init__(self, folder: Path, *extra: str, listening: socket.socket | None = None) -> None:
+        self.socket = listening or socket.create_server(("127.0.0.1", 0), backlog=512)
         self.port = self.socket.getsockname()[1]
         self.path = folder / "c.sock"
         fd = self.socket.fileno()
@@ -115,7 +114,7 @@ class Server:
             str(self.path),
             *extra,
         ]
-        self.process = subprocess.Popen(command, pass_fds=[fd], env={**os.environ, **environment})
+        self.process = subprocess.Popen(command, pass_fds=[fd])
         deadline = time.monotonic() + 30
         while not self.path.exists():
             assert self.process.poll() is None
@@ -165,10 +164,10 @@ def start_server(tmp_path: Path) -> Iterator[Callable[..., Server]]:
     """Start server processes; all are ended after the test."""
     running: list[Server] = []
 
-    def start(*extra: str, **options: str) -> Server:
+    def start(*extra: str, listening: socket.socket | None = None) -> Server:
         folder = tmp_path / f"server{len(running)}"
         folder.mkdir()
-        running.append(Server(folder, *extra, **options))
+        running.append(Server(folder, *extra, listening=listening))
         return running[-1]
 
     yield start

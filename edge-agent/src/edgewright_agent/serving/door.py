@@ -2,12 +2,13 @@
 
 import asyncio
 import time
-from collections.abc import Iterable
+from collections.abc import Collection
 from typing import Final, Protocol, runtime_checkable
 
 from edgewright_agent.serving.inference import Inference, Limits
 
 SWEEP_SECONDS: Final = 0.25
+IDLE_SWEEP_SECONDS: Final = 1.0
 DRAIN_SECONDS: Final = 1.0
 """At shutdown an open connection gets so long to send one more request, which is answered with `close`."""
 LINGER_SECONDS: Final = 2.0
@@ -58,11 +59,11 @@ class Door:
         self.draining = False
         self.stopping_since: float | None = None
 
-    async def sweep(self, connections: Iterable[object]) -> None:
+    async def sweep(self, connections: Collection[object]) -> None:
         """Close what is overdue, until cancelled: no timer for each request, which would cost each request."""
         loop = asyncio.get_running_loop()
         while True:
-            await asyncio.sleep(SWEEP_SECONDS)
+            await asyncio.sleep(SWEEP_SECONDS if connections else IDLE_SWEEP_SECONDS)
             for connection in list(connections):
                 if isinstance(connection, Overdue):
                     connection.close_if_overdue(loop.time())

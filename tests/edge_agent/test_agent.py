@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import asyncio
+from collections.abc import AsyncIterator
 from typing import Any
 
 import httpx2
@@ -198,3 +200,37 @@ async def test_a_failed_self_test_is_refused_and_the_former_serves(world: Any) -
     assert agent.ledger.record(NAME).reason == Reason.SELF_TEST_FAILED
     assert server.live == {NAME: good.manifest}
     assert "load" not in server.asked[server.asked.index("serve") + 5 :], "it never came near the server"
+
+
+@pytest.mark.parametrize("phase", ["download", "self-test", "benchmark"])
+async def test_what_takes_long_is_broken_off_when_the_operator_wants_something_else(world: Any, phase: str) -> None:
+    one, two = world.published.release(1), world.published.release(2)
+    agent, server = world.agent()
+    await agent.start()
+    await agent.once(world.spec(one))
+
+    async def never(*_: object) -> None:
+        await asyncio.sleep(3600)
+
+    changes: dict[str, Any] = {}
+    if phase == "download":
+        world.handler = lambda request: httpx2.Response(200, content=_endless())
+    else:
+        world.self_test = never
+    if phase == "benchmark":
+        changes = {"benchmark": {"manifest": two.manifest, "variants": ["fp32"]}}
+    wish = one if phase == "benchmark" else two
+    agent._take({"metadata": {}, "spec": world.spec(wish, **changes).model_dump(by_alias=True)})
+    working = asyncio.ensure_future(agent.once(agent._spec))
+    await asyncio.sleep(0.05)
+    assert not working.done()
+    agent._take({"metadata": {}, "spec": world.spec(one).model_dump(by_alias=True)})
+    assert await asyncio.wait_for(working, 5) is False
+    world.handler = world.published.serve
+    assert await agent.once(agent._spec)
+    assert (server.live, agent.ledger.record(NAME).state) == ({NAME: one.manifest}, ModelState.LIVE)
+
+
+async def _endless() -> AsyncIterator[bytes]:
+    await asyncio.sleep(3600)
+    yield b""

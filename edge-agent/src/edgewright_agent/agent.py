@@ -11,7 +11,7 @@ import logging
 import random
 from collections.abc import Coroutine, Mapping
 from dataclasses import replace
-from typing import Any
+from typing import Any, Final, TypeVar
 
 from pydantic import ValidationError
 
@@ -27,10 +27,12 @@ from edgewright_agent.teller import Teller
 from edgewright_agent.trusting import Believed
 from edgewright_agent.verify import Node
 from edgewright_contract import names, trust
-from edgewright_contract.edgenode import AssignedModel, EdgeNodeSpec, Hardware
+from edgewright_contract.edgenode import AssignedModel, EdgeNodeSpec, Hardware, ModelState
 
 _LOG = logging.getLogger(__name__)
-FIRST_PAUSE = 1.0
+FIRST_PAUSE: Final = 1.0
+_LONG: Final = frozenset({ModelState.PENDING, ModelState.VERIFIED})
+_Result = TypeVar("_Result")
 
 
 class Agent:
@@ -52,6 +54,8 @@ class Agent:
         self._believed = Believed(self.ledger, tools.store, tools.gateway, tools.root)
         self._spec: EdgeNodeSpec | None = None
         self._changed = asyncio.Event()
+        self._superseded = asyncio.Event()
+        """The operator wants something else than what is being worked on."""
         self.keeper = Keeper(self.ledger, tools.store, server, tools.root, tools.settings, self._changed.set)
         self._teller = Teller(
             self.ledger,
@@ -110,6 +114,8 @@ class Agent:
         chosen = {"class_": label or self._own_hardware.class_}
         self._hardware = self._own_hardware.model_copy(update=chosen)
         self._tools = replace(self._tools, node=Node(self._tools.node.name, self._hardware.class_))
+        if spec != self._spec:
+            self._superseded.set()
         self._spec = spec
         self._changed.set()
 
@@ -144,6 +150,7 @@ class Agent:
             ServerDown: the server died or hung.
             OSError: the disk refuses.
         """
+        self._superseded.clear()
         self.ledger.retry()
         settled = await self._believed.renew(spec)
         for name in set(self.ledger.names()) - {model.name for model in spec.models}:
@@ -169,14 +176,30 @@ class Agent:
         record = self.ledger.apply(wish.name, events.Assigned(wish.live, attempt))
         while record.state not in SETTLED:
             candidate = record.candidate
-            event = await rollout.step(record, wish, opened, self.ledger, self._tools)
+            step = rollout.step(record, wish, opened, self.ledger, self._tools)
+            event = await (self._unless_superseded(step) if record.state in _LONG else step)
             if event is None:
                 break
             record = self.ledger.apply(wish.name, event)
             if isinstance(event, events.Delayed):
                 return False
             await self._after(wish.name, event, candidate)
+            if self._superseded.is_set():
+                break
+        if self._superseded.is_set():
+            return False
         return await self._measure(wish, opened)
+
+    async def _unless_superseded(self, work: Coroutine[Any, Any, _Result]) -> _Result | None:
+        """Download, self-test and measurement take long and can be broken off; a rollback does not wait for them."""
+        task, other = asyncio.ensure_future(work), asyncio.ensure_future(self._superseded.wait())
+        try:
+            await asyncio.wait({task, other}, return_when=asyncio.FIRST_COMPLETED)
+            return await task if task.done() else None
+        finally:
+            for one in (task, other):
+                one.cancel()
+            await asyncio.gather(task, other, return_exceptions=True)
 
     async def _after(self, name: str, event: events.Event, candidate: Held | None) -> None:
         if isinstance(event, events.Promoted) and candidate is not None:
@@ -190,9 +213,12 @@ class Agent:
         idle = functools.partial(benchmarking.idle, self._server.cpu_seconds)
         record = self.ledger.record(wish.name)
         try:
-            measured = await benchmarking.measured(record, wish, opened, self._tools, idle)
+            measuring = benchmarking.measured(record, wish, opened, self._tools, idle)
+            measured = await self._unless_superseded(measuring)
         except (Delay, OSError) as problem:
             _LOG.info("%s: not measured yet: %s", wish.name, problem)
+            return False
+        if measured is None:
             return False
         if measured != record.benchmark:
             self.ledger.put(self.ledger.record(wish.name).model_copy(update={"benchmark": measured}))

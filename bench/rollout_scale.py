@@ -89,6 +89,7 @@ async def measured(plane: ControlPlane, folder: Path, asked: argparse.Namespace)
         say("the same writes by a bare client")
         found["bareSeconds"] = round(await bare.writes(site, site.version), 2)
         found["ratioToBareWrites"] = round(found["seconds"] / found["bareSeconds"], 3)
+        say(json.dumps(found))
         if not asked.no_peer:
             found |= await one_handler_each(site, folder)
     planned = PLANNED if not asked.quick else asked.nodes

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any
 
+import aiohttp
 import msgspec
 from rollout_fleet.site import EDGE_NODES, KEY, LEASES, MERGE, PER_WATCH, SHARD, Site, hardware, many
 
@@ -26,11 +27,11 @@ class _Spec(msgspec.Struct):
 
 
 class _Metadata(msgspec.Struct):
-    name: str
+    name: str = ""
 
 
 class _Object(msgspec.Struct):
-    metadata: _Metadata
+    metadata: _Metadata = msgspec.field(default_factory=_Metadata)
     spec: _Spec = msgspec.field(default_factory=_Spec)
 
 
@@ -39,6 +40,7 @@ class _Event(msgspec.Struct):
     object: _Object
 
 
+ENDLESS = aiohttp.ClientTimeout(total=None)
 _decode = msgspec.json.Decoder(_Event).decode
 
 
@@ -101,15 +103,20 @@ class Agents:
     async def _watch(self, shard: int) -> None:
         path = f"{EDGE_NODES}?watch=true&labelSelector={SHARD}%3D{shard}&sendInitialEvents=true"
         path += "&resourceVersionMatch=NotOlderThan&allowWatchBookmarks=true&timeoutSeconds=3600"
-        async with self.site.session.get(self.site.plane.url + path, timeout=None) as answer:
-            async for line in answer.content:
-                if line.startswith(b'{"type":"BOOKMARK"'):
-                    continue
-                event = _decode(line)
-                name, models = event.object.metadata.name, event.object.spec.models
-                live = models[0].live if models else None
-                if live is not None and self.served.get(name, {}).get("manifest") != live.manifest:
-                    self.queue.put_nowait((name, live))
+        while True:  # the API server closes the watch of a reader that is too slow for it
+            async with self.site.session.get(self.site.plane.url + path, timeout=ENDLESS) as answer:
+                async for line in answer.content:
+                    event = _decode(line)
+                    if event.type == "ERROR":
+                        break
+                    if event.type != "BOOKMARK":
+                        self._seen(event)
+
+    def _seen(self, event: _Event) -> None:
+        name, models = event.object.metadata.name, event.object.spec.models
+        live = models[0].live if models else None
+        if live is not None and self.served.get(name, {}).get("manifest") != live.manifest:
+            self.queue.put_nowait((name, live))
 
     async def _answer(self) -> None:
         while True:
@@ -131,7 +138,7 @@ async def real_watches(site: Site, count: int) -> float:
     async def one(name: str) -> None:
         nonlocal ready
         path = f"{EDGE_NODES}?watch=true&fieldSelector=metadata.name%3D{name}&timeoutSeconds=3600"
-        async with site.session.get(site.plane.url + path, timeout=None) as answer:
+        async with site.session.get(site.plane.url + path, timeout=ENDLESS) as answer:
             await answer.content.readline()
             ready += 1
             if ready == count:

@@ -57,6 +57,7 @@ class Seen:
     path: str
     query: dict[str, str]
     agent: str
+    body: bytes = b""
 
     @property
     def writes(self) -> bool:
@@ -97,12 +98,13 @@ class Proxy:
 
     async def handle(self, request: web.Request) -> web.StreamResponse:
         agent = request.headers.get("User-Agent", "")
-        seen = Seen(time.monotonic(), request.method, request.path, dict(request.query), agent)
+        body = await request.read()
+        seen = Seen(time.monotonic(), request.method, request.path, dict(request.query), agent, body)
         self.seen.append(seen)
         fault = self.fault(seen)
         if fault in _CODES:
-            body = {"kind": "Status", "message": f"injected {fault.name}", "code": _CODES[fault]}
-            return web.json_response(body, status=_CODES[fault], headers={"Retry-After": "1"})
+            told = {"kind": "Status", "message": f"injected {fault.name}", "code": _CODES[fault]}
+            return web.json_response(told, status=_CODES[fault], headers={"Retry-After": "1"})
         if fault is Fault.DROP:
             return self._closed(request)
         if fault is Fault.STALE and request.path_qs in self.old:
@@ -111,7 +113,7 @@ class Proxy:
         headers = {key: value for key, value in request.headers.items() if key.lower() not in _HOP}
         assert self.session is not None
         async with self.session.request(
-            request.method, self.plane.url + request.path_qs, headers=headers, data=await request.read() or None
+            request.method, self.plane.url + request.path_qs, headers=headers, data=body or None
         ) as answer:
             if seen.watches and answer.status == 200:
                 return await self._streamed(request, answer, fault)

@@ -310,15 +310,15 @@ class Stage:
 class Process:
     """One operator process, begun at once."""
 
-    def __init__(self, stage: Stage, world: World) -> None:
-        assert stage.client is not None
+    def __init__(self, stage: Stage, world: World, client: ApiClient | None = None, **more: Any) -> None:
+        client = client or stage.client
+        assert client is not None
         self.world, self.ending = world, asyncio.Event()
         election = Election(f"operator-{secrets.token_hex(3)}", 1)
-        self.border = Border(stage.client, stage.shard, world, election)
+        self.border = Border(client, stage.shard, world, election)
         mine = Cluster(self.border)
-        settings = Settings(
-            mlflow_url="-", gateway_url="-", gateway_token_file=Path("-"), interval=0.2, poll_seconds=0.1
-        )
+        given: dict[str, Any] = {"interval": 0.2, "poll_seconds": 0.1, **more}
+        settings = Settings(mlflow_url="-", gateway_url="-", gateway_token_file=Path("-"), **given)
         shelf: Any = stage.shelf
         self.task = asyncio.create_task(leading(election, mine, lambda: act(mine, shelf, shelf, settings), self.ending))
 

@@ -5,6 +5,7 @@ inequality, 1939), however often one looks; the product of independent ones is o
 """
 
 from collections.abc import Sequence
+from functools import lru_cache
 from math import exp, log
 
 _SHARES = (0.01, 0.05, 0.2, 0.5, 0.9)
@@ -14,8 +15,10 @@ _SHIFTS = (1.0, 2.0, 3.0)
 SPREAD = 0.15
 """Standard deviation of ln(ratio) between nodes of a class that run the same: what latency and memory scatter by."""
 _LEAST = 1e-6
+_ALIKE = 4096
 
 
+@lru_cache(maxsize=_ALIKE)
 def rate_above(bad: float, total: float, limit: float) -> float:
     """Evidence that a rate is above `limit`, from `bad` of `total` independent trials (fractions are allowed)."""
     if limit >= 1.0 or total <= 0.0:
@@ -28,6 +31,7 @@ def rate_above(bad: float, total: float, limit: float) -> float:
     return _mean(bets)
 
 
+@lru_cache(maxsize=_ALIKE)
 def ratio_above(ratio: float, limit: float) -> float:
     """Evidence that a node's true ratio is above `limit`, where what is measured scatters by SPREAD around it."""
     if ratio <= 0.0 or limit <= 0.0:

@@ -68,24 +68,26 @@ class NodeFacts:
     """Whether it ever gave a heartbeat."""
     selected: bool = True
     """False: it is assigned this model and no longer selected by it."""
+    hardware_class: str = field(init=False, compare=False)
+    """The class that latency is compared in; unknown until the agent reported."""
+    _assigned: str | None = field(init=False, compare=False, repr=False)
+    _served: str | None = field(init=False, compare=False, repr=False)
 
-    @property
-    def hardware_class(self) -> str:
-        """The class that latency is compared in; unknown until the agent reported."""
-        return self.hardware.class_ if self.hardware else UNKNOWN_CLASS
+    def __post_init__(self) -> None:
+        """What a decision asks of each node again and again is found once."""
+        live = self.assigned.live if self.assigned else None
+        served = self.status.live if self.status and self.status.state is ModelState.LIVE else None
+        object.__setattr__(self, "hardware_class", self.hardware.class_ if self.hardware else UNKNOWN_CLASS)
+        object.__setattr__(self, "_assigned", live.manifest if live else None)
+        object.__setattr__(self, "_served", served.manifest if served else None)
 
     def assigned_manifest(self) -> str | None:
         """The manifest that the node should serve, if any."""
-        return self.assigned.live.manifest if self.assigned and self.assigned.live else None
+        return self._assigned
 
     def serves(self, manifest: str) -> bool:
         """Whether its agent says that this release is live."""
-        return (
-            self.status is not None
-            and self.status.state is ModelState.LIVE
-            and self.status.live is not None
-            and self.status.live.manifest == manifest
-        )
+        return self._served == manifest
 
     def serves_as_assigned(self) -> bool:
         """Whether the very release and variant that it was given are live."""

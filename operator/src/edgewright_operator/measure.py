@@ -47,9 +47,9 @@ class Measuring:
     classes: Mapping[str, ClassChoice]
     requests: Mapping[str, AssignedModel]
 
-    def variant(self, node: NodeFacts) -> str | None:
-        """What the node's class runs; none while it measures or where nothing fits."""
-        found = self.classes.get(node.hardware_class)
+    def variant(self, name: str) -> str | None:
+        """What the class runs; none while it measures or where nothing fits."""
+        found = self.classes.get(name)
         return None if found is None or found.waiting else found.choice.variant
 
 

@@ -38,6 +38,8 @@ def retreat(model: ModelFacts, status: CompressedModelStatus, nodes: Sequence[No
     Level-triggered and independent of MLflow: whatever becomes of the source, the way back is gone to its end.
     """
     condemned = {entry.manifest for entry in status.quarantined}
+    if not condemned:
+        return Retreat({}, {})
     leaving = [node for node in nodes if node.assigned_manifest() in condemned]
     away: dict[str, AssignedModel | None] = {node.name: None for node in leaving}
     good = status.last_good
@@ -51,7 +53,7 @@ def back(
     model: ModelFacts, leaving: Sequence[NodeFacts], everyone: Sequence[NodeFacts], good: ReleaseRef, now: datetime
 ) -> Retreat:
     """Assign `good` to the leaving nodes, each with the variant that it or its class ran of it, where one is known."""
-    known = _known_variants(everyone, good.manifest)
+    known = _known_variants(everyone, good.manifest) if leaving else {}
     assignments: dict[str, AssignedModel | None] = {}
     permits: dict[str, PermitWish] = {}
     for node in leaving:
@@ -93,8 +95,8 @@ def wished(status: CompressedModelStatus, target: ReleaseRef, nodes: Iterable[No
     """Whether `target` is an older release that was good here: going to it is a rollback, without waves."""
     if quarantine.holds(status, target.manifest) is not None or not promoted(status, target.manifest):
         return False
-    newest = max((node.assigned.live.sequence for node in nodes if node.assigned and node.assigned.live), default=0)
-    return newest > target.sequence
+    others = (node.assigned for node in nodes if node.assigned_manifest() not in (None, target.manifest))
+    return any(held is not None and held.live is not None and held.live.sequence > target.sequence for held in others)
 
 
 def promoted(status: CompressedModelStatus, manifest: str) -> bool:

@@ -67,22 +67,32 @@ def moves(
 
     To give a node something else that is unavailable already costs nothing: nobody waits for what it had.
     """
+    variants = {name: measuring.variant(name) for name in measuring.classes}
+    wanting = [
+        (node, variant)
+        for node in due
+        if node.reachable
+        and (variant := variants.get(node.hardware_class)) is not None
+        and _differs(node, release.manifest, variant)
+    ]
+    if not wanting:
+        return {}
     busy = sum(node.unavailable() for node in population)
     allowed = max(0, share_of(model.spec.rollout.max_unavailable, len(population), at_least=1) - busy)
+    entries = {name: given(model, _assignment(release, name), now) for name in {variant for _, variant in wanting}}
     found: dict[str, AssignedModel] = {}
-    for node in due:
-        variant = measuring.variant(node)
-        if not node.reachable or variant is None or not _differs(node, release.manifest, variant):
-            continue
+    for node, variant in wanting:
         free = node.unavailable()
         if free or allowed > 0:
-            found[node.name] = given(model, _assignment(release, variant), now)
+            found[node.name] = entries[variant]
             allowed -= not free
     return found
 
 
 def proven_first(due: Sequence[NodeFacts], manifest: str) -> list[NodeFacts]:
     """Of a class in which nobody serves the release yet, only its first node: the class's canary."""
+    if all(node.assigned_manifest() == manifest for node in due):
+        return list(due)
     proven = {node.hardware_class for node in due if node.serves(manifest)}
     tried = {node.hardware_class for node in due if node.assigned_manifest() == manifest and node.reachable}
     kept = []
@@ -107,10 +117,10 @@ def given(model: ModelFacts, live: Assignment, now: datetime) -> AssignedModel:
 
 
 def _differs(node: NodeFacts, manifest: str, variant: str) -> bool:
-    live = node.assigned.live if node.assigned else None
-    if live is None or live.manifest != manifest:
+    if node.assigned_manifest() != manifest:
         return True
-    return live.variant != variant and not node.failed(manifest)
+    live = node.assigned.live if node.assigned else None
+    return live is not None and live.variant != variant and not node.failed(manifest)
 
 
 def _assignment(release: ReleaseFacts, variant: str) -> Assignment:

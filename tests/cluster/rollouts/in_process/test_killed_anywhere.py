@@ -10,6 +10,8 @@ import asyncio
 from collections.abc import Callable, Iterator
 from typing import Any
 
+import pytest
+
 STAGES = 6
 
 
@@ -77,6 +79,7 @@ class Chain:
         return killed
 
 
+@pytest.mark.timeout(900)  # a minute and a half on two idle cores
 async def test_a_kill_after_any_write_changes_nothing_but_the_time(
     stages: Callable[[], Any], processes: Any, worlds: Any
 ) -> None:

@@ -35,7 +35,7 @@ from edgewright_pipelines.flow import Line
 from edgewright_pipelines.scores import score
 from edgewright_pipelines.session import probabilities
 
-OURS, TUTORIAL, NNCF = "ours", "torch-pruning + quantize_static", "torch-pruning + nncf"
+OURS, PRUNED, TUTORIAL, NNCF = "ours", "torch-pruning", "torch-pruning + quantize_static", "torch-pruning + nncf"
 RATIO: Final = 0.5
 FULL: Final = {"tracebase": Effort(6700, 1200, 300), "acsf1": Effort(2500, 800, 300)}
 QUICK: Final = {"tracebase": Effort(500, 120, 40), "acsf1": Effort(300, 120, 40)}
@@ -116,7 +116,7 @@ def _compared(line: Line, options: Options) -> dict[str, dict[str, Any]]:
     whole = line.compressor().fp32(base).onnx
     files, skipped = {"base": whole}, {}
     (files[OURS],) = flows.ours(line, base).values()
-    pruned = flows.tutorial(line, base)
+    pruned = files[PRUNED] = flows.tutorial(line, base)
     makers: dict[str, Callable[[], bytes]] = {
         TUTORIAL: lambda: flows.quantized_static(line, pruned),
         NNCF: lambda: flows.nncf(line, pruned, options.nncf_python or environment.nncf_python(options.cache)),
@@ -124,8 +124,8 @@ def _compared(line: Line, options: Options) -> dict[str, dict[str, Any]]:
     for name, make in makers.items():
         try:
             files[name] = make()
-        except (Unavailable, RuntimeError, OSError) as error:
-            skipped[name] = {"skipped": str(error)}
+        except Exception as error:  # whatever a peer does, the others are compared
+            skipped[name] = {"skipped": f"{type(error).__name__}: {error}"}
     return _figures(line, base, files) | skipped
 
 
@@ -144,7 +144,7 @@ def _figures(line: Line, base: Kept, files: dict[str, bytes]) -> dict[str, dict[
             "macroF1": f1[name],
             "bytes": len(file),
             "p50Microseconds": taken[name].p50,
-            "layersLeftInFloat": 0 if name == "base" else flows.left_in_float(file),
+            "layersLeftInFloat": flows.left_in_float(file),
         }
     return figures
 

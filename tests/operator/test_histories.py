@@ -19,8 +19,8 @@ from edgewright_operator.decide import Decision
 from edgewright_operator.facts import SourceProblem
 
 VERSIONS = (1, 2, 3)
-HISTORIES = int(os.environ.get("EDGEWRIGHT_HISTORIES", "400"))
-"""How many random histories; some thousands take a minute on an idle core."""
+HISTORIES = int(os.environ.get("EDGEWRIGHT_HISTORIES", "1500"))
+"""How many random histories; 3,000 take 14 s on an idle core."""
 
 
 @dataclass

@@ -13,8 +13,10 @@ from prometheus_client import REGISTRY
 
 from edgewright_contract import names
 from edgewright_contract.conditions import Reason
+from edgewright_contract.edgenode import AssignedModel
 from edgewright_operator import metrics, views
-from edgewright_operator.api import ClusterError, Conflict
+from edgewright_operator.api import ClusterError, Conflict, Unavailable
+from edgewright_operator.cluster import Cluster
 from edgewright_operator.facts import ReleaseFacts, SourceProblem
 from edgewright_operator.fleet import Fleet
 from edgewright_operator.mlflow import ModelVersion
@@ -352,3 +354,39 @@ async def test_metrics_say_what_the_round_saw(process: Any) -> None:
     assert [(sample.labels, sample.value) for sample in age.samples] == [({"node": "one"}, 7.0)]
     metrics.forgotten("n/x")
     assert REGISTRY.get_sample_value("edgewright_nodes", {"model": "n/x", "state": "live"}) is None
+
+
+class Writes:
+    """An API server that takes `good` writes and is in trouble from then on."""
+
+    def __init__(self, good: int) -> None:
+        self.good, self.asked, self.at_once, self.most = good, 0, 0, 0
+
+    async def write(self, *_: Any, **__: Any) -> bytes:
+        self.asked += 1
+        self.at_once += 1
+        self.most = max(self.most, self.at_once)
+        await asyncio.sleep(0)
+        self.at_once -= 1
+        if self.asked > self.good:
+            raise Unavailable("busy", 429)
+        return json.dumps({"metadata": {"name": "x", "resourceVersion": str(1000 + self.asked)}}).encode()
+
+
+async def test_moves_leave_a_few_at_once_and_the_first_trouble_stops_the_rest() -> None:
+    api = Writes(good=20)
+    fleet = Fleet(None, lambda _: None, lambda: None)  # type: ignore[arg-type]
+    reconciler = Reconciler(Cluster(api, writes=4), fleet, None, None)  # type: ignore[arg-type]
+    found = [{"metadata": {"name": f"n{index}", "resourceVersion": "1"}, "spec": {}} for index in range(200)]
+    nodes = {each["metadata"]["name"]: views.edge_node(json.dumps(each).encode()) for each in found}
+    fleet.edge_nodes.items.update(nodes)
+    live = {"version": 1, "sequence": 1, "manifest": digest(1), "variant": "f"}
+    to = AssignedModel.model_validate({"name": "n/x", "registeredModel": "nilm", "live": live})
+    with pytest.raises(Unavailable):
+        await reconciler._apply("n/x", dict.fromkeys(nodes, to), nodes, None)
+    for _ in range(5):
+        await asyncio.sleep(0)
+    assert api.most <= 4
+    assert api.asked <= 20 + 3 * 4  # of 200: those that were leaving when it was heard
+    moved = [view for view in fleet.edge_nodes.items.values() if view.version != "1"]
+    assert len(moved) == 20

@@ -32,13 +32,14 @@ def test_identify_is_the_headline_model():
     assert recipe.data.subsets == (Subset.COMPLETE, Subset.INCOMPLETE, Subset.SYNTHETIC)
     assert (recipe.window.seconds, recipe.window.hop_seconds) == (4096, 512)
     assert recipe.network.kind is NetworkKind.THERMOMETER_CNN
-    assert recipe.network.steps(recipe.window.seconds) == 256
+    assert recipe.network.steps(recipe.window.seconds) == 128
     assert Precision.FP32 in recipe.compression.precisions
     assert len(recipe.compression.pruning) >= 3
 
 
 def test_every_recipe_in_the_package_loads_in_both_forms():
-    for path in IDENTIFY.parent.glob("*.toml"):
+    recipes = set(IDENTIFY.parent.glob("*.toml")) - {IDENTIFY.with_name("study.toml")}  # which names recipes
+    for path in recipes:
         assert load(path).name == load(path, quick=True).name
 
 

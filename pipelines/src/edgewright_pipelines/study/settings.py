@@ -2,7 +2,7 @@
 
 import json
 from pathlib import Path
-from typing import Any, Self
+from typing import Annotated, Any, Self
 
 from pydantic import Field, ValidationError, model_validator
 
@@ -12,6 +12,7 @@ from edgewright_pipelines.recipe import Pruning, Recipe, RecipeError, Split, Spl
 from edgewright_pipelines.recipe_errors import sentences
 from edgewright_pipelines.recipe_sections import Section
 
+Ratio = Annotated[float, Field(gt=0, lt=1)]
 NAME = r"^[a-z][a-z0-9]{0,31}$"
 
 
@@ -20,7 +21,9 @@ class Grid(Section):
 
     importances: tuple[Importance, ...] = Field(min_length=1, description="a list of l1, l2, taylor and random")
     scopes: tuple[Scope, ...] = Field(min_length=1, description="a list of local and global")
-    ratios: tuple[float, ...] = Field(min_length=1, description="a list of parts of the channels to remove, 0 to 1")
+    ratios: tuple[Ratio, ...] = Field(
+        min_length=1, description="a list of parts of the channels to remove, each more than 0 and less than 1"
+    )
 
     def points(self) -> tuple[Pruning, ...]:
         """In the order of the lists."""

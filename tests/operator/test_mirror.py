@@ -44,6 +44,8 @@ def test_differences(nodes: Any, edges: Any, leases: Any, expected: Any) -> None
 
 
 class Cluster:
+    at_once = 4
+
     def __init__(self, nodes: list[NodeView]) -> None:
         self.nodes = {each.name: each for each in nodes}
         self.calls: list[tuple[str, str]] = []

@@ -32,6 +32,7 @@ class Cluster:
 
     def __init__(self, api: Api, writes: int = 16) -> None:
         self.api = api
+        self.at_once = writes
         self._writes = asyncio.Semaphore(writes)
 
     async def compressed_models(self) -> list[Object]:

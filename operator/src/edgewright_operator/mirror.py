@@ -1,17 +1,18 @@
 """An EdgeNode and a heartbeat Lease for each labelled Node, none for a Node that is gone or was made anew."""
 
-import asyncio
-from collections.abc import Awaitable, Mapping
+from collections.abc import Awaitable, Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from functools import partial
 
 import structlog
 
 from edgewright_contract.conditions import Reason
-from edgewright_operator.api import Conflict
+from edgewright_operator.api import ClusterError, Conflict
 from edgewright_operator.cluster import Cluster
 from edgewright_operator.fleet import Fleet
 from edgewright_operator.views import EdgeNodeView, LeaseView, NodeView
+from edgewright_operator.workers import for_each
 
 log = structlog.get_logger()
 
@@ -57,15 +58,24 @@ class Mirror:
             ClusterError: the first that a write met; the others went on.
         """
         found = differences(self.fleet.nodes.items, self.fleet.edge_nodes.items, self.fleet.leases.items)
-        writes: list[Awaitable[None]] = [self._delete(edge) for edge in found.orphans]
-        writes += [self._relabel(edge, node) for edge, node in found.relabeled]
-        writes += [self.cluster.create_edge_node(node) for node in found.missing]
-        writes += [self.cluster.create_heartbeat(node) for node in found.silent]
-        results = await asyncio.gather(*writes, return_exceptions=True)
-        for result in results:
-            if isinstance(result, BaseException):
-                raise result
+        failed: list[ClusterError] = []
+
+        async def written(write: Callable[[], Awaitable[None]]) -> None:
+            try:
+                await write()
+            except ClusterError as error:
+                failed.append(error)
+
+        await for_each(self._writes(found), written, self.cluster.at_once)
+        if failed:
+            raise failed[0]
         await self._tell()
+
+    def _writes(self, found: Differences) -> Iterator[Callable[[], Awaitable[None]]]:
+        yield from (partial(self._delete, edge) for edge in found.orphans)
+        yield from (partial(self._relabel, edge, node) for edge, node in found.relabeled)
+        yield from (partial(self.cluster.create_edge_node, node) for node in found.missing)
+        yield from (partial(self.cluster.create_heartbeat, node) for node in found.silent)
 
     async def _delete(self, edge: EdgeNodeView) -> None:
         """Only when the API server says right now that its Node is gone: our mirror may be behind."""

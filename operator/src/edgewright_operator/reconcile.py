@@ -4,7 +4,6 @@ The status goes first: it claims the wave (and condemns a manifest) before any n
 a kill between any two writes leaves no exposure that the status does not allow.
 """
 
-import asyncio
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime
@@ -24,6 +23,7 @@ from edgewright_operator.polling import Polling
 from edgewright_operator.promql import Promql
 from edgewright_operator.settings import Settings
 from edgewright_operator.views import EdgeNodeView
+from edgewright_operator.workers import for_each
 
 log = structlog.get_logger()
 
@@ -126,14 +126,15 @@ class Reconciler:
         trust: str | None,
     ) -> None:
         """Write all moves, a bounded number at once; the first trouble stops those that have not begun."""
-        moves = [asyncio.ensure_future(self._move(key, nodes[name], to, trust)) for name, to in assignments.items()]
-        try:
-            outcomes = await asyncio.gather(*moves)
-        finally:
-            for move in moves:
-                move.cancel()
-        if conflict := next(filter(None, outcomes), None):
-            raise conflict
+        conflicts: list[Conflict] = []
+
+        async def move(name: str) -> None:
+            if conflict := await self._move(key, nodes[name], assignments[name], trust):
+                conflicts.append(conflict)
+
+        await for_each(assignments, move, self.cluster.at_once)
+        if conflicts:
+            raise conflicts[0]
 
     async def _move(self, key: str, node: EdgeNodeView, to: AssignedModel | None, trust: str | None) -> Conflict | None:
         """Write the version of the EdgeNode that was decided on, or read it anew where it is another by now."""

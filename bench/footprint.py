@@ -38,8 +38,8 @@ PRUNED: Final = (
     "**/include",
 )
 """What an image of the agent can leave out: nothing of it is imported (this bench serves without it)."""
-STRIPPED: Final = ("uvloop/*.so", "httptools/**/*.so", "cryptography/**/*.so", "numpy.libs/*.so*")
-"""Libraries that ship with debug symbols."""
+STRIPPED: Final = ("uvloop/*.so", "httptools/**/*.so", "cryptography/**/*.so")
+"""Libraries that ship with debug symbols; NumPy's OpenBLAS is repackaged in a way that a strip breaks."""
 
 
 def fresh_environment(folder: Path) -> Path:
@@ -54,7 +54,9 @@ def fresh_environment(folder: Path) -> Path:
     try:
         if Path(uv).exists():
             subprocess.run([uv, "venv", "--quiet", "--python", sys.executable, str(folder)], check=True)
-            subprocess.run([uv, "pip", "install", "--quiet", "--python", str(python), *parts], check=True, timeout=600)
+            # copies: links would let what is cut below be cut in uv's cache, and so in every other environment
+            install = [uv, "pip", "install", "--quiet", "--link-mode", "copy", "--python", str(python)]
+            subprocess.run([*install, *parts], check=True, timeout=600)
         else:
             subprocess.run([sys.executable, "-m", "venv", "--without-pip", str(folder)], check=True)
             pip = [sys.executable, "-m", "pip", "--python", str(python), "install", "--quiet", "--no-compile"]
@@ -70,7 +72,7 @@ def prune(site: Path) -> None:
         for path in list(site.glob(pattern)):
             shutil.rmtree(path) if path.is_dir() else path.unlink()
     if shutil.which("strip"):
-        libraries = [str(path) for pattern in STRIPPED for path in site.glob(pattern)]
+        libraries = [str(path) for pattern in STRIPPED for path in site.glob(pattern) if path.stat().st_nlink == 1]
         subprocess.run(["strip", "--strip-unneeded", *libraries], check=False, capture_output=True)
     compiled = {**os.environ, "PYTHONDONTWRITEBYTECODE": ""}
     subprocess.run([sys.executable, "-m", "compileall", "-q", str(site)], check=False, env=compiled)

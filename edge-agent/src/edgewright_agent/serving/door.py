@@ -13,6 +13,8 @@ DRAIN_SECONDS: Final = 1.0
 """At shutdown an open connection gets so long to send one more request, which is answered with `close`."""
 LINGER_SECONDS: Final = 2.0
 """After a refusal what the client still sends is thrown away for so long, so that it can read the refusal."""
+SHED_SECONDS: Final = 0.1
+"""A connection that got 503 is not read for so long."""
 FEW: Final = 8
 """So many connections never make a queue worth shedding."""
 

@@ -11,7 +11,7 @@ from typing import Any, ClassVar, cast
 from uvicorn.protocols.http.flow_control import FlowControl
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
-from edgewright_agent.serving.door import DRAIN_SECONDS, LINGER_SECONDS, Door
+from edgewright_agent.serving.door import DRAIN_SECONDS, LINGER_SECONDS, SHED_SECONDS, Door
 from edgewright_agent.serving.http_response import http_response
 from edgewright_agent.serving.inference import BUSY, Answer, refusal
 from edgewright_agent.serving.shortcut import Shortcut
@@ -27,7 +27,7 @@ class _Flow(FlowControl):
 
     def resume_reading(self) -> None:
         """Read on, if there is nothing to wait for."""
-        if not self._pipeline and not self.write_paused:
+        if not self._pipeline and not self.write_paused and not self._transport.is_closing():
             super().resume_reading()
 
 
@@ -187,7 +187,7 @@ class InferProtocol(HttpToolsProtocol):
             if answer is None:
                 return False
         else:
-            answer = http_response(self.door.inference.shed(loaded), headers, close=False)
+            answer = http_response(self._shed(loaded), headers, close=False)
         self.since = self.loop.time()
         self._unset_keepalive_if_required()
         self.transport.write(answer)
@@ -211,8 +211,14 @@ class InferProtocol(HttpToolsProtocol):
 
     def _answer(self, loaded: Loaded) -> Answer | None:
         if not self.door.admits(len(self.connections)):
-            return self.door.inference.shed(loaded)
+            return self._shed(loaded)
         return self.door.inference.at_once(loaded, self.body, self.header_length)
+
+    def _shed(self, loaded: Loaded) -> Answer:
+        """Refuse, and read no more for a moment: who asks again at once would cost others their answers."""
+        self.flow.pause_reading()
+        self.loop.call_later(SHED_SECONDS, self.flow.resume_reading)
+        return self.door.inference.shed(loaded)
 
     def _to_asgi(self) -> None:
         url, headers, expect = self.url, self.headers, self.expect_100_continue

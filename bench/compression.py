@@ -38,7 +38,7 @@ from edgewright_pipelines.session import probabilities
 OURS, PRUNED, TUTORIAL, NNCF = "ours", "torch-pruning", "torch-pruning + quantize_static", "torch-pruning + nncf"
 RATIO: Final = 0.5
 FULL: Final = {"tracebase": Effort(6700, 1200, 300), "acsf1": Effort(2500, 800, 300)}
-QUICK: Final = {"tracebase": Effort(500, 120, 40), "acsf1": Effort(300, 120, 40)}
+QUICK: Final = {"tracebase": Effort(400, 120, 30), "acsf1": Effort(300, 120, 30)}
 EAGER_RUNS: Final = 200
 
 

@@ -83,14 +83,12 @@ class Disaggregate:
         """Train on mixtures."""
         training = recipe.training
         schedule = Schedule(training.steps, training.learning_rate, training.warmup_fraction)
-        network, draws = copy.deepcopy(network), self.draws(split, recipe)
-        if (adapt := getattr(network, "adapt", None)) is not None:  # fronts that are laid where the windows are
-            adapt(torch.from_numpy(draws.draw(CHUNK, np.random.default_rng(seed))[0]))
+        draws = self.draws(split, recipe)
 
         def loss(_: torch.Tensor, logits: torch.Tensor, truth: torch.Tensor) -> torch.Tensor:
             return self.loss(logits, truth)
 
-        return train.optimize(network, draws, loss, schedule, recipe, seed, report, 1)
+        return train.optimize(copy.deepcopy(network), draws, loss, schedule, recipe, seed, report, 1)
 
     def finetune(
         self, network: Classifier, teacher: Classifier, split: Split, recipe: Recipe, *, seed: int, report: Report

@@ -17,7 +17,7 @@ from edgewright_pipelines.session import probabilities
 
 ALIKE = 1e-5  # largest difference of a probability
 # The one-axis form must win clearly, in part and in microseconds: a tie decided by noise would make the same seed give
-# other bytes. (Measured on AVX2: FP32 85 us on two axes and 163 on one; INT8 60 on either.)
+# other bytes. (Measured on a Xeon with AVX-512: FP32 85 us on two axes and 163 on one; INT8 60 on either.)
 GAIN = 0.8
 LEAST_MICROSECONDS = 5.0
 HEIGHT = 2  # the axis of length one in [batch, channels, 1, steps]

@@ -103,6 +103,11 @@ def test_digest_depends_on_values_and_not_on_how_they_are_written(write):
         ('name = "m"\n[window]\nseconds = 100\nhop_seconds = 100', ["window.seconds = 100 is not a multiple", "16"]),
         ('name = "m"\n[window]\nseconds = 512\nhop_seconds = 9999', ["window: hop_seconds = 9999", "1 to 512"]),
         ('name = "m"\n[window]\nseconds = 256\nhop_seconds = 64', ["longer than the window", "convolution 3"]),
+        (
+            'name = "m"\n[window]\nseconds = 512\n[network]\nkind = "study-cnn"\npool = 4\nkernels = [1, 1, 1, 1, 1]',
+            ["longer than the window", "after 5 poolings by 4"],
+        ),
+        ('name = "m"\n[network]\npool = 4', ["network: pool = 4 has no meaning"]),
         ('name = "m"\n[compression]\nprecisions = ["int8"]', ['lacks "fp32"']),
         ('name = "m"\n[compression]\nprecisions = ["fp32", "fp32"]', ["twice"]),
         ('name = "m"\n[compression]\nround_to = 64', ["round_to = 64", "48"]),

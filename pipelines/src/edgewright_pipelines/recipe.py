@@ -106,6 +106,11 @@ def _check_fit(network: Network, seconds: int) -> None:
                 " steps are left; use a longer window.seconds, fewer network.channels and kernels, or smaller kernels"
             )
         steps //= network.pool
+    if network.kind is NetworkKind.STUDY_CNN and not steps:
+        raise ValueError(
+            f"the network is longer than the window: after {len(network.kernels)} poolings by {network.pool} no step is"
+            " left; use a longer window.seconds, fewer network.channels and kernels, or a smaller network.pool"
+        )
 
 
 def load(path: Path, quick: bool = False) -> Recipe:

@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 
+from edgewright_contract import names
 from edgewright_operator import views
 from edgewright_operator.fleet import Fleet
 from edgewright_operator.mirror import Mirror, differences
@@ -73,11 +74,13 @@ def mirror(cluster: Cluster, *edges: EdgeNodeView) -> Mirror:
 
 
 async def test_an_edge_node_is_deleted_only_if_its_node_is_gone_right_now() -> None:
-    cluster = Cluster([node("there")])  # but the watch has not told of it
-    one = mirror(cluster, edge("there"), edge("gone"), edge("anew"))
-    cluster.nodes["anew"] = node("anew", uid="another")
+    wants = {names.LABEL_AGENT: "true"}
+    cluster = Cluster([NodeView("there", "1", "u", wants)])  # but the watch has not told of it
+    one = mirror(cluster, edge("there"), edge("gone"), edge("anew"), edge("unlabeled"))
+    cluster.nodes["anew"] = NodeView("anew", "1", "another", wants)
+    cluster.nodes["unlabeled"] = node("unlabeled")
     await one.round()
-    assert sorted(cluster.calls) == [("delete", "anew"), ("delete", "gone")]
+    assert sorted(cluster.calls) == [("delete", "anew"), ("delete", "gone"), ("delete", "unlabeled")]
     assert list(one.fleet.edge_nodes.items) == ["there"]
 
 

@@ -7,6 +7,7 @@ from functools import partial
 
 import structlog
 
+from edgewright_contract import names
 from edgewright_contract.conditions import Reason
 from edgewright_operator.api import ClusterError, Conflict
 from edgewright_operator.cluster import Cluster
@@ -78,9 +79,9 @@ class Mirror:
         yield from (partial(self.cluster.create_heartbeat, node) for node in found.silent)
 
     async def _delete(self, edge: EdgeNodeView) -> None:
-        """Only when the API server says right now that its Node is gone: our mirror may be behind."""
+        """Only when the API server says right now that its Node is gone or wants no agent: our mirror may be behind."""
         node = await self.cluster.node(edge.name)
-        if node is not None and node.uid in edge.owners:
+        if node is not None and node.uid in edge.owners and node.labels.get(names.LABEL_AGENT) == "true":
             return
         await self.cluster.delete_edge_node(edge)
         self.fleet.edge_nodes.drop(edge.name)

@@ -78,9 +78,7 @@ def test_names_that_clients_invent_make_no_metric(shared):
     assert after.count("\n") == before.count("\n")
 
 
-@pytest.mark.parametrize(
-    "path", ["/../etc/passwd", "/%2e%2e/%2e%2e/etc/passwd", "/v2/models/..%2f..%2fx", "//", "/\u00e9"]
-)
+@pytest.mark.parametrize("path", ["/../etc/passwd", "/%2e%2e/%2e%2e/etc/passwd", "/v2/models/..%2f..%2fx", "/\u00e9"])
 def test_odd_paths_are_not_found(shared, path):
     assert shared.http.get(path).status_code in (404, 405)
 
@@ -110,31 +108,30 @@ def test_odd_bodies_are_bad_requests(shared, body):
 
 
 def test_long_requests_let_others_in(served):
-    """900 windows at once, from eight clients, beside a health check: every answer is right and none waits for all."""
+    """900 windows at once, from four clients, beside a health check: every answer is right and none waits for all."""
     rows = 900
     data = np.zeros((rows, 1, WINDOW), "<f4").tobytes()
     head = {"inputs": [{"name": "watts", "datatype": "FP32", "shape": [rows, 1, WINDOW]}]}
     head["inputs"][0]["parameters"] = {"binary_data_size": len(data)}
     text = json.dumps(head).encode()
     headers = {"Inference-Header-Content-Length": str(len(text))}
-    counts, stop = {"long": 0, "health": 0}, threading.Event()
+    counts, stop, wrong = {"long": 0, "health": 0}, threading.Event(), []
 
     def ask_long() -> None:
-        with httpx2.Client(base_url=served.http.base_url, timeout=20, trust_env=False) as client:
+        with httpx2.Client(base_url=served.http.base_url, timeout=60, trust_env=False) as client:
             while not stop.is_set():
                 answer = client.post("/v2/models/nilm/infer", content=text + data, headers=headers)
-                assert answer.status_code == 200
-                assert len(answer.json()["outputs"][0]["data"]) == 3 * rows
+                if answer.status_code != 200 or len(answer.json()["outputs"][0]["data"]) != 3 * rows:
+                    wrong.append(answer.text[:300])
                 counts["long"] += 1
 
     threads = [threading.Thread(target=ask_long) for _ in range(4)]
     for thread in threads:
         thread.start()
-    for _ in range(20):
+    while counts["long"] < 8 or counts["health"] < 20:
         assert served.http.get("/healthz").status_code == 200
         counts["health"] += 1
     stop.set()
     for thread in threads:
-        thread.join(20)
-    assert counts["health"] == 20
-    assert counts["long"] > 0
+        thread.join(60)
+    assert wrong == []

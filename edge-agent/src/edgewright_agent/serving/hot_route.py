@@ -53,12 +53,10 @@ class InferProtocol(HttpToolsProtocol):
         """Count the connection in, or turn it away when there are too many that do something."""
         super().connection_made(transport)
         self.flow = _Flow(transport, self.pipeline)
-        limit = self.door.limits.connections
-        if len(self.connections) <= limit or self._make_room():
-            return
-        if len(self.connections) > 2 * limit:
+        over = len(self.connections) - self.door.limits.connections
+        if over > self.door.limits.connections:
             transport.abort()
-        else:
+        elif over > 0 and not self._make_room():
             self.refuse(503, BUSY)
 
     def _make_room(self) -> bool:
@@ -166,7 +164,7 @@ class InferProtocol(HttpToolsProtocol):
             super().on_message_complete()
             return
         self.hot = False
-        loaded = self.door.inference.slots.paths.get(self.url)  # a swap may have come while the body arrived
+        loaded = self.door.inference.slots.paths.get(self.url)  # anew: a swap may have come meanwhile
         answer = self._answer(loaded) if loaded is not None else None
         if answer is None:
             self._hand_over()

@@ -98,6 +98,7 @@ def test_the_report_tells_what_the_cells_hold(small, made_up, finished, tmp_path
     told = report.write(small, made_up, store, places)
     assert json.loads((tmp_path / "results" / "study.json").read_text()) == told
     assert told["missing"] == []
+    assert told["estimatedCpuSeconds"] == told["cpuSeconds"] > 0
     entry = told["variants"]["tiny/base-int8"]
     assert entry["macroF1ByDay"]["low"] <= entry["macroF1ByDay"]["mean"] <= entry["macroF1ByDay"]["high"]
     assert entry["macroF1ByDevice"] is None

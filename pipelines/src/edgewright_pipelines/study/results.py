@@ -59,13 +59,13 @@ class Variant:
 
 @dataclass(frozen=True, slots=True)
 class Results:
-    """All that is finished, and the names of the cells that are not."""
+    """All that is finished, the names of the cells that are not, and seconds of one core: taken, and for all cells."""
 
     variants: tuple[Variant, ...]
     missing: tuple[str, ...]
     total: int
-    seconds: float
-    per_cell: Mapping[str, float]
+    cpu_seconds: float
+    estimated: float | None
 
     def find(self, family: str, point: str = BASE, file: str = FP32) -> Variant | None:
         """One variant by its parts."""
@@ -88,8 +88,23 @@ def collect(loaded: Loaded, kept: store.Store, data: str) -> Results:
             found[cell] = content
     keys = dict.fromkeys((cell.family, cell.variant, file) for cell in found for file in found[cell]["files"])
     variants = tuple(_variant(loaded, found, *key) for key in keys)
-    seconds = {cell.name: float(content["seconds"]) for cell, content in found.items()}
-    return Results(variants, tuple(missing), len(cells), sum(seconds.values()), seconds)
+    taken = {cell: float(content["cpuSeconds"]) for cell, content in found.items()}
+    estimated = _estimated(cells, taken)
+    return Results(variants, tuple(missing), len(cells), sum(taken.values()), estimated)
+
+
+def _estimated(cells: Sequence[Cell], taken: Mapping[Cell, float]) -> float | None:
+    """Seconds of one core for all cells: a missing one takes as long as finished ones of its kind do on average.
+
+    None while a kind has no finished cell.
+    """
+    kinds: dict[tuple[str, bool], list[float]] = {}
+    for cell, seconds in taken.items():
+        kinds.setdefault((cell.family, cell.point is None), []).append(seconds)
+    if any((cell.family, cell.point is None) not in kinds for cell in cells):
+        return None
+    means = {kind: sum(found) / len(found) for kind, found in kinds.items()}
+    return sum(taken.get(cell, means[cell.family, cell.point is None]) for cell in cells)
 
 
 def _variant(loaded: Loaded, found: Mapping[Cell, Mapping[str, Any]], family: str, point: str, file: str) -> Variant:

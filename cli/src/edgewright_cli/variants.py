@@ -29,6 +29,9 @@ def row(built: Any, result: "Result") -> dict[str, Any]:
         "macroF1": None if result.synthetic else round(measured.scores.macro_f1, 4),
         "dayMacroF1": None if result.synthetic else round(measured.scores.macro_f1_by_day, 4),
         "bce": None if result.synthetic else round(measured.scores.bce, 4),
+        "matchRate": measured.scores.match_rate,  # these three: of the second task only
+        "maeWatts": measured.scores.mae_watts,
+        "sae": measured.scores.sae,
         "cpuMicroseconds": None if measured.latency.cpu is None else round(measured.latency.cpu, 1),
         "joules": measured.latency.joules,
         "released": built.verdict.passed,

@@ -229,9 +229,8 @@ class InferProtocol(HttpToolsProtocol):
 
     def _hand_over(self) -> None:
         """ASGI gets the request with the body that is here already."""
-        body, self.body = bytes(self.body), b""
         self._to_asgi()
-        super().on_body(body)
+        super().on_body(bytes(self.body))
         super().on_message_complete()
 
     def _send(self, answer: Answer) -> None:
@@ -269,8 +268,8 @@ class InferProtocol(HttpToolsProtocol):
         if not self._is_alone():
             self.cycle.keep_alive = False  # the request before this one still gets its answer
         elif not self.transport.is_closing():
-            answer = refusal(status, sentence)
-            self.transport.write(http_response(answer, self.server_state.default_headers, close=True))
+            headers = self.server_state.default_headers
+            self.transport.write(http_response(refusal(status, sentence), headers, close=True))
             if self.transport.can_write_eof():
                 self.transport.write_eof()
 

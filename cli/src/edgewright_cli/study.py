@@ -1,7 +1,7 @@
 """`edgewright study`: the compression study, cell by cell, and the report made of the finished cells."""
 
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.table import Table
@@ -11,6 +11,12 @@ from edgewright_cli.output import JsonFlag, out, print_json, sentences
 from edgewright_cli.progress import StageProgress
 from edgewright_cli.train import WORKSPACE, source_of
 
+if TYPE_CHECKING:
+    from edgewright_pipelines.data.source import Source
+    from edgewright_pipelines.study.settings import Loaded
+    from edgewright_pipelines.study.store import Store
+
+INTERRUPTED = 130  # the exit code of Ctrl-C
 RESULTS = Path("results")
 DOCUMENT = Path("docs/study.md")
 
@@ -34,17 +40,52 @@ def study(
       edgewright study pipelines/recipes/study.toml
       edgewright study pipelines/recipes/study.toml --quick --json
     """
-    from edgewright_pipelines import prune, quantize, sampling, splits, windows
-    from edgewright_pipelines import recipe as recipes
-    from edgewright_pipelines import train as training
-    from edgewright_pipelines.data import location, traces
-    from edgewright_pipelines.stages import Stages
-    from edgewright_pipelines.study import report, runs
+    from edgewright_pipelines.study import report
     from edgewright_pipelines.study import settings as front
     from edgewright_pipelines.study.store import Store
 
-    expected = (
-        recipes.RecipeError,
+    with sentences(*_expected()):
+        loaded = front.load(settings, quick=quick)
+        source = source_of(data, workspace)
+        pages = workspace / "study"
+        places = report.Places(results, document, pages)
+        if quick or source.synthetic:  # neither small nor made-up figures may stand among the committed ones
+            places = report.Places(pages, pages / "study.md", pages)
+        kept = Store(places.results / "study")
+        computed = _computed(loaded, source, kept, workspace, recompute, most)
+        summary = report.write(loaded, source, kept, places)
+    summary |= {"computed": computed, "synthetic": source.synthetic}
+    if json_output:
+        print_json(summary)
+    else:
+        _tell(summary, places)
+    if computed is None:
+        raise typer.Exit(INTERRUPTED)
+
+
+def _computed(
+    loaded: "Loaded", source: "Source", kept: "Store", workspace: Path, recompute: bool, most: int | None
+) -> int | None:
+    """How many cells were computed; None after Ctrl-C, with what was finished kept."""
+    from edgewright_pipelines.stages import Stages
+    from edgewright_pipelines.study import runs
+
+    try:
+        with StageProgress() as told:
+            stages = Stages(workspace / "stages")
+            return runs.run(loaded, source, kept, stages, told, recompute=recompute, most=most).computed
+    except KeyboardInterrupt:
+        return None
+
+
+def _expected() -> tuple[type[Exception], ...]:
+    """What is told as one sentence."""
+    from edgewright_pipelines import prune, quantize, recipe, sampling, splits, windows
+    from edgewright_pipelines import train as training
+    from edgewright_pipelines.data import location, traces
+
+    return (
+        recipe.RecipeError,
         traces.DataError,
         location.LocationError,
         splits.SplitError,
@@ -55,31 +96,6 @@ def study(
         quantize.QuantizationError,
         OSError,
     )
-    with sentences(*expected):
-        loaded = front.load(settings, quick=quick)
-        source = source_of(data, workspace)
-        apart = quick or source.synthetic  # neither small nor made-up figures may stand among the committed ones
-        places = report.Places(workspace / "study", workspace / "study" / "study.md", workspace / "study")
-        if not apart:
-            places = report.Places(results, document, workspace / "study")
-        kept = Store(places.results / "study")
-        try:
-            with StageProgress() as told:
-                done = runs.run(
-                    loaded, source, kept, Stages(workspace / "stages"), told, recompute=recompute, most=most
-                )
-            stopped = False
-        except KeyboardInterrupt:
-            done, stopped = None, True
-        summary = report.write(loaded, source, kept, places)
-    summary["computed"] = done.computed if done else None
-    summary["synthetic"] = source.synthetic
-    if json_output:
-        print_json(summary)
-    else:
-        _tell(summary, places)
-    if stopped:
-        raise typer.Exit(130)
 
 
 def _tell(summary: dict[str, Any], places: Any) -> None:

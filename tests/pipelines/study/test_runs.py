@@ -102,6 +102,7 @@ def test_the_report_tells_what_the_cells_hold(small, made_up, finished, tmp_path
     entry = told["variants"]["tiny/base-int8"]
     assert entry["macroF1ByDay"]["low"] <= entry["macroF1ByDay"]["mean"] <= entry["macroF1ByDay"]["high"]
     assert entry["macroF1ByDevice"] is None
+    assert entry["eagerP50Microseconds"] > 0
     assert entry["bytes"] == json.loads(store.path("tiny.day.1.base").read_text())["files"]["int8"]["bytes"]
     assert "tiny/base-fp32" in told["againstTrees"]
     text = places.document.read_text()

@@ -28,7 +28,7 @@ class Row:
     strong: Interval | None
     bytes: float | None
     p50: float | None
-    eager: float | None
+    eager: float | None  # of the network in torch, before any rounding
     base_p50: float | None
     base_eager: float | None
 
@@ -89,7 +89,6 @@ def _row(variant: Variant, draws: int) -> Row:
     def of(found: Sequence[tally.Tally], figure: tally.Figure) -> Interval | None:
         return interval(found, figure, resamples=draws)
 
-    network = variant.family != TREES
     folds = [tally.window_f1(fold, np.arange(len(fold.day))) for seed in variant.folds for fold in seed]
     return Row(
         variant,
@@ -103,7 +102,7 @@ def _row(variant: Variant, draws: int) -> Row:
         strong=of(variant.strong, tally.window_f1),
         bytes=variant.middle("bytes"),
         p50=variant.middle("p50Microseconds"),
-        eager=variant.cell_middle("eagerP50Microseconds") if network and variant.file == FP32 else None,
+        eager=variant.cell_middle("eagerP50Microseconds"),
         base_p50=variant.cell_middle("baseP50Microseconds"),
         base_eager=variant.cell_middle("baseEagerP50Microseconds"),
     )
@@ -139,7 +138,7 @@ def _variant(row: Row) -> dict[str, Any]:
         "macroF1ByDeviceMeanOfFolds": None if row.device_mean is None else round(row.device_mean, 4),
         "macroF1ByDeviceStrong": _told(row.strong),
         "validationMacroF1": _rounded(row.variant.validation("macro_f1")),
-        "bytes": _rounded(row.bytes, 0),
+        "bytes": None if row.bytes is None else round(row.bytes),
         "p50Microseconds": _rounded(row.p50, 1),
         "eagerP50Microseconds": _rounded(row.eager, 1),
         "baseP50Microseconds": _rounded(row.base_p50, 1),

@@ -84,11 +84,11 @@ kernels = [1, 3]
 hidden = 16
 bin_seconds = 16
 [training]
-steps = 60
-batch = 8
+steps = 150
+batch = 16
 [compression]
 pruning = [{importance = "l2", scope = "local", ratio = 0.5}]
-finetune_steps = 20
+finetune_steps = 60
 [release]
 golden_windows = 8
 """

@@ -39,7 +39,7 @@ def demo(tmp_path: Path, tiny_recipe_file: Path, tracebase_folder: Path) -> Run:
     return start
 
 
-@pytest.mark.timeout(400)
+@pytest.mark.timeout(600)
 def test_the_demo_rolls_out_and_swaps_without_a_failed_request_and_leaves_nothing(
     demo: Run, tmp_path: Path, binaries: dict[Binary, Path]
 ) -> None:
@@ -65,6 +65,10 @@ def test_the_demo_rolls_out_and_swaps_without_a_failed_request_and_leaves_nothin
     assert all(node["variant"] in made and node["hardwareClass"] for node in summary["nodes"])
     assert all(node["p95Milliseconds"] > 0 for node in summary["nodes"])
     assert all(0 <= row["macroF1"] <= 1 for row in made.values())
+    contained = summary["containment"]
+    assert contained["version"] == 3
+    assert 1 <= len(contained["exposedNodes"]) <= 2  # one canary, and one more that is asked in its place
+    assert any(contained["manifest"].removeprefix("sha256:")[:8] in line for line in contained["why"])
     assert summary["requests"]["sent"] > 100
     assert summary["requests"]["failed"] == 0, summary["requests"]["lastError"]
     assert still_running(tmp_path) == []

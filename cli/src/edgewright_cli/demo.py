@@ -14,6 +14,7 @@ from rich.table import Table
 from edgewright_cli.output import JsonFlag, err, out, print_json, sentences
 
 WORKSPACE = Path(".edgewright")
+INTERRUPTED = 130
 
 
 def demo(
@@ -49,14 +50,18 @@ def demo(
         _fresh(directory)
         asked = demonstration.Demo(root, directory, _teller(), recipe or demonstration.RECIPE, kubeconfig)
         with _ended_by_sigterm():
+            finished = False
             try:
                 _show(demonstration.run(asked), json_output=json_output)
+                finished = True
                 if not exit_:
                     err.print("Running. Ctrl-C, or `make demo-stop` elsewhere, ends everything.")
                     while True:
                         time.sleep(3600)
             except KeyboardInterrupt:
                 err.print("ending")
+                if not finished:
+                    raise typer.Exit(INTERRUPTED) from None
             finally:
                 signal.signal(signal.SIGINT, signal.SIG_IGN)  # a second Ctrl-C must leave nothing running
                 demonstration.stop(directory)
@@ -114,6 +119,11 @@ def _show(summary: dict[str, Any], *, json_output: bool) -> None:
         )
     console = err if json_output else out
     console.print(table)
+    if contained := summary.get("containment"):
+        exposed = ", ".join(contained["exposedNodes"]) or "no node"
+        console.print(f"bad release (version {contained['version']}): {exposed} exposed, stopped, rolled back; why:")
+        for line in contained["why"]:
+            console.print(f"  {line}", markup=False)
     requests = summary["requests"]
     console.print(f"requests: {requests['sent']} sent, {requests['failed']} failed {requests['lastError']}")
     for name, url in summary["urls"].items():

@@ -35,6 +35,7 @@ ROLLOUT_SECONDS: Final = 180.0
 RECIPE: Final = Path("pipelines/recipes/identify.toml")
 PODS: Final = ("Deployment", "DaemonSet")  # run as processes here
 Say = Callable[[str], None]
+Reached = Callable[[fleet.Objects, Mapping[str, Any]], bool]
 
 
 @dataclass(slots=True)
@@ -86,13 +87,14 @@ def run(demo: Demo) -> dict[str, Any]:
         _replay(demo, agents, held)
     with demo.step("rollout", "measuring on the nodes, then rolling the first release out in waves"):
         existing_cluster.put(plane, [model], demo.directory)
-        _wait(demo, plane, "the first release", lambda nodes: fleet.live(nodes, NODES, 1))
-    counts = _under_load(demo, plane, mlflow.url, agents, held)
+        _wait(demo, plane, "the first release", _rolled_out(1))
+    counts, containment = _under_load(demo, plane, mlflow.url, agents, held)
     demo.seconds["total"] = round(time.monotonic() - started, 1)
     urls = {"mlflow": mlflow.url, "operator metrics": f"{operator}/metrics", "gateway": gateway}
     for node, url in agents.items():
         urls |= {node: url, f"{node} metrics": f"{url}/metrics"}
-    return _summary(demo, plane, trained, counts, {**urls, "kubeconfig": str(plane.kubeconfig)})
+    summary = _summary(demo, plane, trained, counts, {**urls, "kubeconfig": str(plane.kubeconfig)})
+    return {**summary, "containment": containment}
 
 
 def stop(directory: Path) -> list[str]:
@@ -169,7 +171,7 @@ def _start_parts(demo: Demo, plane: ControlPlane, mlflow_url: str) -> tuple[str,
     """URLs of gateway, operator and each agent."""
     gateway = platform.start_gateway(plane, demo.directory, mlflow_url, demo.keys)
     operator = platform.start_operator(plane, demo.directory, mlflow_url, gateway.url, demo.keys)
-    _wait(demo, plane, "EdgeNodes", lambda nodes: set(nodes) >= set(NODES))
+    _wait(demo, plane, "EdgeNodes", lambda nodes, _: set(nodes) >= set(NODES))
     agents = {node: platform.start_agent(plane, demo.directory, node, gateway.url, demo.keys).url for node in NODES}
     return gateway.url, operator.url, agents
 
@@ -181,18 +183,40 @@ def _replay(demo: Demo, agents: Mapping[str, str], held: HeldOut) -> None:
         demo.say(f"  {node}: {taken:,} readings of {', '.join(day.name for day in held.days[node])}")
 
 
-def _under_load(demo: Demo, plane: ControlPlane, mlflow_url: str, agents: Mapping[str, str], held: HeldOut) -> Counts:
-    """The second release, while every agent is asked all the time."""
+def _under_load(
+    demo: Demo, plane: ControlPlane, mlflow_url: str, agents: Mapping[str, str], held: HeldOut
+) -> tuple[Counts, dict[str, Any]]:
+    """A good and then a bad release, while every agent is asked all the time."""
     load = Traffic(agents, fleet.MODEL, held.windows)
     load.start()
     try:
         with demo.step("swap", "moving the alias to a second release, under load"):
-            _publish(demo, mlflow_url, None)
-            _wait(demo, plane, "the second release", lambda nodes: fleet.live(nodes, NODES, 2))
+            published = _publish(demo, mlflow_url, None)
+            _wait(demo, plane, "the second release", _rolled_out(2))
             time.sleep(2)  # some answers of the new release too
+        with demo.step("containment", "publishing a release that answers wrong, which its first wave must stop"):
+            stopped = _stopped(demo, plane, mlflow_url, Path(published["folder"]))
     finally:
         counts = load.stop()
-    return counts
+    return counts, stopped
+
+
+def _stopped(demo: Demo, plane: ControlPlane, mlflow_url: str, good: Path) -> dict[str, Any]:
+    """Publish `good` with its answers shifted, and wait until it is quarantined and every node is back on `good`."""
+    from edgewright_local import bad_release  # brings MLflow, which takes seconds
+
+    bad = bad_release.publish(mlflow_url, demo.keys, good, ALIAS)
+    exposed: set[str] = set()
+
+    def contained(nodes: fleet.Objects, model: Mapping[str, Any]) -> bool:
+        exposed.update(name for name, node in nodes.items() if fleet.serves(node, bad.manifest))
+        return fleet.quarantined(model, bad.manifest) and fleet.live(nodes, NODES, 2)
+
+    _wait(demo, plane, "the bad release is stopped", contained)
+    why, _ = _edgewright(demo, "why", fleet.MODEL, "--kubeconfig", str(plane.kubeconfig))
+    for line in why.splitlines():
+        demo.say(f"  {line}")
+    return {"version": bad.version, "manifest": bad.manifest, "exposedNodes": sorted(exposed), "why": why.splitlines()}
 
 
 def _recipe(demo: Demo) -> tuple[str, ...]:
@@ -202,7 +226,8 @@ def _recipe(demo: Demo) -> tuple[str, ...]:
 def _publish(demo: Demo, mlflow_url: str, only: tuple[str, ...] | None) -> dict[str, Any]:
     chosen = ("--only", ",".join(only)) if only else ()
     where = ("--mlflow", mlflow_url, "--alias", ALIAS, "--keys", str(demo.keys))
-    return dict(_answer(demo, "train", *_recipe(demo), *where, *chosen, "--json")["published"])
+    answer = _answer(demo, "train", *_recipe(demo), *where, *chosen, "--json")
+    return {**answer["published"], "folder": answer["release"]}
 
 
 def _answer(demo: Demo, *arguments: str) -> dict[str, Any]:
@@ -244,7 +269,12 @@ def _edgewright(demo: Demo, *arguments: str) -> tuple[str, str]:
     return answer.read_text(errors="replace") if answer.exists() else "", process.log_tail()
 
 
-def _wait(demo: Demo, plane: ControlPlane, what: str, reached: Callable[[dict[str, dict[str, Any]]], bool]) -> None:
+def _rolled_out(version: int) -> Reached:
+    """Live on every node, and every gate passed: until then a release may still go back."""
+    return lambda nodes, model: fleet.promoted(model, version) and fleet.live(nodes, NODES, version)
+
+
+def _wait(demo: Demo, plane: ControlPlane, what: str, reached: Reached) -> None:
     fleet.wait(plane, what, reached, demo.say, seconds=ROLLOUT_SECONDS, logs=demo.directory)
 
 

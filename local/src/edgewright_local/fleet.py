@@ -24,9 +24,10 @@ def edge_nodes(plane: ControlPlane) -> dict[str, dict[str, Any]]:
 
 
 def compressed_model(plane: ControlPlane) -> dict[str, Any]:
-    """The demo's CompressedModel."""
+    """The demo's CompressedModel, or {} before it was applied."""
     root = f"/apis/{names.API_VERSION}/namespaces/{NAMESPACE}"
-    return plane.api.request("GET", f"{root}/{names.COMPRESSED_MODELS}/{MODEL}")
+    items = plane.api.request("GET", f"{root}/{names.COMPRESSED_MODELS}")["items"]
+    return next((dict(item) for item in items if item["metadata"]["name"] == MODEL), {})
 
 
 def model_of(node: Mapping[str, Any]) -> dict[str, Any]:
@@ -43,16 +44,31 @@ def live(nodes: Objects, wanted: tuple[str, ...], version: int) -> bool:
     )
 
 
+def serves(node: Mapping[str, Any], manifest: str) -> bool:
+    """Whether the node's agent says that it answers with this release."""
+    return bool((model_of(node).get("live") or {}).get("manifest") == manifest)
+
+
+def promoted(model: Mapping[str, Any], version: int) -> bool:
+    """Whether the rollout of this version ended well: every wave passed its gate."""
+    return bool((_status(model).get("lastGood") or {}).get("version") == version)
+
+
+def quarantined(model: Mapping[str, Any], manifest: str) -> bool:
+    """Whether this release failed and will not be tried again."""
+    return any(entry["manifest"] == manifest for entry in _status(model).get("quarantined") or [])
+
+
 def wait(
     plane: ControlPlane,
     what: str,
-    reached: Callable[[dict[str, dict[str, Any]]], bool],
+    reached: Callable[[Objects, Mapping[str, Any]], bool],
     say: Callable[[str], None],
     *,
     seconds: float,
     logs: Path,
 ) -> None:
-    """Poll the EdgeNodes, telling each change, until `reached`.
+    """Poll EdgeNodes and CompressedModel ({} before there is one), telling each change, until `reached(nodes, model)`.
 
     Raises:
         LocalPlatformError: not reached in time; names what the rollout says and where the logs are.
@@ -60,30 +76,30 @@ def wait(
     deadline = time.monotonic() + seconds
     told: dict[str, str] = {}
     while True:
-        nodes = edge_nodes(plane)
-        for name, node in sorted(nodes.items()):
-            if told.get(name) != (line := _line(node)):
+        nodes, model = edge_nodes(plane), compressed_model(plane)
+        lines = {name: _line(node) for name, node in sorted(nodes.items())}
+        for name, line in {**lines, "rollout": standing(model)}.items():
+            if told.get(name) != line:
                 told[name] = line
                 say(f"  {name}: {line}")
-        if reached(nodes):
+        if reached(nodes, model):
             return
         if time.monotonic() > deadline:
             files = ", ".join(str(log) for log in sorted(logs.rglob("*.log")))
-            raise LocalPlatformError(
-                f"{what}: not there after {seconds:.0f} s; {standing(plane)}; the logs are {files}"
-            )
+            late = f"{what}: not there after {seconds:.0f} s"
+            raise LocalPlatformError(f"{late}; {standing(model)}; the logs are {files}")
         time.sleep(POLL_SECONDS)
 
 
-def standing(plane: ControlPlane) -> str:
+def standing(model: Mapping[str, Any]) -> str:
     """The rollout's Ready condition in one sentence."""
-    try:
-        found = compressed_model(plane)
-    except LocalPlatformError:
-        return "there is no CompressedModel yet"
-    conditions = (found.get("status") or {}).get("conditions") or []
+    conditions = _status(model).get("conditions") or []
     ready = next((entry for entry in conditions if entry["type"] == "Ready"), None)
     return f"{ready['reason']}: {ready['message']}" if ready else "the operator has not reported yet"
+
+
+def _status(model: Mapping[str, Any]) -> Mapping[str, Any]:
+    return model.get("status") or {}
 
 
 def _line(node: Mapping[str, Any]) -> str:

@@ -68,7 +68,7 @@ def test_a_paired_interval_is_above_zero_for_the_better_and_around_it_for_the_sa
     assert better.mean == pytest.approx(
         tally.window_f1(good, np.arange(len(good.day))) - tally.window_f1(poor, np.arange(len(poor.day)))
     )
-    same = paired([good], [good], tally.window_f1, resamples=50)
+    same = paired([poor], [poor], tally.window_f1, resamples=50)
     assert (same.low, same.mean, same.high) == (0, 0, 0)
 
 

@@ -5,9 +5,10 @@ PYTHON ?= python3
 UV := $(shell command -v uv 2>/dev/null || echo .tools/uv/bin/uv)
 BIN := .venv/bin
 MEMBERS := contract pipelines operator edge-agent cli local
+TYPED := $(MEMBERS:%=%/src)
 ARGS ?=
 
-.PHONY: help setup demo demo-stop test unit cluster lint types generate verify lock clean
+.PHONY: help setup demo demo-stop test unit soak bench lint generate verify lock clean
 
 help: ## what there is
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  make \1\t\2/' | expand -t 20
@@ -33,7 +34,8 @@ demo-stop: setup ## end everything that a demo started
 
 test: setup ## all tests, those on the real API server included
 	@$(BIN)/ruff check .
-	@$(BIN)/mypy contract/src pipelines/src operator/src edge-agent/src cli/src local/src
+	@$(BIN)/mypy $(TYPED)
+	@MYPYPATH=deploy $(BIN)/mypy deploy/generate.py deploy/generators
 	@$(BIN)/lint-imports --no-cache
 	@$(BIN)/python deploy/generate.py --check
 	@$(BIN)/python -m pytest -q --dist loadscope -n 2 tests
@@ -41,9 +43,16 @@ test: setup ## all tests, those on the real API server included
 unit: setup ## the fast tests only
 	@$(BIN)/python -m pytest -q tests --ignore tests/cluster --ignore tests/e2e
 
+soak: setup ## faults with real processes at every point: about an hour
+	@$(BIN)/python -m pytest -q -m soak tests
+
+bench: setup ## each performance claim beside its peers, in short form; results/ holds the long ones
+	@for bench in verify footprint swap engines serving containment rollout_scale revert compression; do \
+	  echo "== bench/$$bench.py --quick"; $(BIN)/python bench/$$bench.py --quick --json | tail -1 || exit 1; done
+
 lint: setup ## style, types and layers
 	@$(BIN)/ruff check . && $(BIN)/ruff format --check .
-	@$(BIN)/mypy contract/src pipelines/src operator/src edge-agent/src cli/src local/src
+	@$(BIN)/mypy $(TYPED)
 	@$(BIN)/lint-imports --no-cache
 
 generate: setup ## CRDs, dashboards and the chart's copies from the types

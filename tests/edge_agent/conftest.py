@@ -34,20 +34,6 @@ from edgewright_contract.digests import digest_of
 from edgewright_contract.dsse import canonical
 from edgewright_contract.edgenode import Assignment, EdgeNodeSpec, Hardware
 
-
-def pytest_configure(config: pytest.Config) -> None:
-    config.addinivalue_line("markers", "soak: takes minutes; left out unless asked for with -m soak")
-
-
-def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    if "soak" in (config.getoption("markexpr") or ""):
-        return
-    left_out = [item for item in items if item.get_closest_marker("soak")]
-    if left_out:
-        config.hook.pytest_deselected(items=left_out)
-        items[:] = [item for item in items if item not in left_out]
-
-
 WINDOW = 32
 NAME = "default/nilm"
 MODEL = "nilm-test"

@@ -21,19 +21,6 @@ from edgewright_contract import names
 from edgewright_local.control_plane import ControlPlane
 
 
-def pytest_configure(config: pytest.Config) -> None:
-    config.addinivalue_line("markers", "soak: minutes long, `make soak` runs it")
-
-
-def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    if "soak" in config.option.markexpr:
-        return
-    soaking = {item for item in items if item.get_closest_marker("soak")}
-    if soaking:
-        config.hook.pytest_deselected(items=list(soaking))
-        items[:] = [item for item in items if item not in soaking]
-
-
 class Fault(Enum):
     """What is done to one request."""
 

@@ -19,18 +19,6 @@ from onnx import TensorProto, helper, numpy_helper
 from edgewright_contract import release as r
 from edgewright_contract.digests import digest_of
 
-
-def pytest_configure(config: pytest.Config) -> None:
-    """`soak` marks what is minutes long; it runs only where it is asked for with `-m soak`."""
-    config.addinivalue_line("markers", "soak: minutes long, `make soak` runs it")
-
-
-def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Leave the soaks out unless they are asked for."""
-    if "soak" not in config.option.markexpr:
-        items[:] = [item for item in items if "soak" not in item.keywords]
-
-
 WINDOW, LABELS = 64, ["idle", "kettle", "fridge"]
 A, B = "sha256:" + "a" * 64, "sha256:" + "b" * 64
 

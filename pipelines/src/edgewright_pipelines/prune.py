@@ -17,7 +17,6 @@ from edgewright_pipelines.networks import Classifier
 from edgewright_pipelines.recipe import Importance, Pruning
 from edgewright_pipelines.selection import keep, rounded, weakest
 
-
 Loss = Callable[[torch.Tensor, torch.Tensor], torch.Tensor]
 """Of logits and truth; what Taylor importance estimates the growth of."""
 

@@ -130,7 +130,8 @@ def optimize(
     started = time.monotonic()
     rng = np.random.default_rng(seed)
     optimizer = _optimizer(network, recipe.training.weight_decay)
-    network.to(memory_format=torch.channels_last)  # a quarter less time on processors  # type: ignore[call-overload]  # torch has it, its stubs do not
+    # a quarter less time on processors; torch has the argument, its stubs do not
+    network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     average = _Average(network, recipe.training.ema)
     history, recent = [], []
     every = max(1, schedule.steps // HISTORY_POINTS)
@@ -144,7 +145,7 @@ def optimize(
                 history.append(Point(step + 1, _mean(recent, step + 1)))
                 report(step + 1, schedule.steps, history[-1].loss)
                 recent = []
-    trained = average.network.to(memory_format=torch.contiguous_format).eval()  # type: ignore[call-overload]  # torch has it, its stubs do not
+    trained = average.network.to(memory_format=torch.contiguous_format).eval()  # type: ignore[call-overload]
     return Trained(trained, tuple(history), time.monotonic() - started)
 
 

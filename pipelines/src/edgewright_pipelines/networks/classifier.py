@@ -2,7 +2,6 @@
 
 from dataclasses import dataclass
 
-import torch
 from torch import nn
 
 
@@ -25,9 +24,6 @@ class Classifier(nn.Module):
     stages: nn.ModuleList
     before: nn.Sequential
     output: nn.Linear
-
-    def adapt(self, watts: torch.Tensor) -> None:
-        """Before training: lay what is not trained where these windows [n, 1, window] are; here nothing is."""
 
     def fixed(self) -> tuple[nn.Module, ...]:
         """Layers whose weights are laid by hand and never trained; their size says nothing about their worth."""

@@ -2,20 +2,27 @@
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import httpx2
+import numpy as np
 import pytest
 
 from edgewright_local.binaries import Binary
+from edgewright_local.errors import ClusterError
 from edgewright_local.processes import still_running
+from edgewright_local.prometheus_server import PrometheusServer, ScrapeTarget
+from edgewright_local.traffic import Traffic
 
 ROOT = Path(__file__).parents[2]
+NODES = ("edge-1", "edge-2", "edge-3")
 
 
 Run = Callable[..., subprocess.Popen[str]]
@@ -41,7 +48,7 @@ def demo(tmp_path: Path, tiny_recipe_file: Path, tracebase_folder: Path) -> Run:
 
 @pytest.mark.timeout(600)
 def test_the_demo_rolls_out_and_swaps_without_a_failed_request_and_leaves_nothing(
-    demo: Run, tmp_path: Path, binaries: dict[Binary, Path]
+    demo: Run, tmp_path: Path, every_binary: dict[Binary, Path]
 ) -> None:
     running = demo("--json")  # without --exit: as a person runs it, who looks and presses Ctrl-C
     try:
@@ -53,6 +60,7 @@ def test_the_demo_rolls_out_and_swaps_without_a_failed_request_and_leaves_nothin
         assert all("<html" in httpx2.get(page).text for page in pages)
         assert all("edgewright_inference_seconds" in httpx2.get(f"{page}/metrics").text for page in pages)
         assert httpx2.get(summary["urls"]["mlflow"]).status_code == 200
+        assert _without_samples(summary["urls"], tmp_path / "prometheus", every_binary) == []
         running.send_signal(signal.SIGINT)
         running.communicate(timeout=60)
     finally:
@@ -92,6 +100,37 @@ def test_a_demo_whose_starter_was_killed_is_ended_by_stop(
     said, _ = ending.communicate(timeout=60)
     assert said.startswith("ended ")
     assert still_running(tmp_path / "demo") == []
+
+
+def _without_samples(urls: dict[str, str], folder: Path, every_binary: dict[Binary, Path]) -> list[str]:
+    """Dashboard queries that a Prometheus which scrapes the running demo answers with nothing."""
+    parts = {"agent": NODES, "operator": ("operator",), "gateway": ("gateway",)}
+    places = {**urls, "operator": urls["operator metrics"].removesuffix("/metrics")}
+    targets = [ScrapeTarget(job, [urlsplit(places[name]).netloc for name in them]) for job, them in parts.items()]
+    load = Traffic({node: urls[node] for node in NODES}, "nilm", np.full((4, 256), 90, np.uint16))
+    prometheus = PrometheusServer.start(folder, every_binary, targets, scrape_seconds=0.5)
+    load.start()
+    try:
+        return [query for query in _queries() if not _answered(prometheus, query)]
+    finally:
+        load.stop()
+        prometheus.stop()
+
+
+def _queries() -> list[str]:
+    """Expressions of all panels of the dashboards, the variables filled in as Grafana does for "All"."""
+    boards = [json.loads(file.read_text()) for file in sorted((ROOT / "deploy/k8s/monitoring/dashboards").glob("*"))]
+    panels = [panel for board in boards for panel in board["panels"] if panel["type"] != "row"]
+    found = [target["expr"] for panel in panels for target in panel["targets"]]
+    assert found
+    return [re.sub(r"\$(model|instance)\b", ".*", text).replace("$__rate_interval", "10s") for text in found]
+
+
+def _answered(prometheus: PrometheusServer, query: str) -> bool:
+    try:
+        return bool(prometheus.wait_for(query, 20))
+    except ClusterError:
+        return False
 
 
 def _listens(page: str) -> bool:

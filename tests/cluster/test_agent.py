@@ -9,6 +9,7 @@ import signal
 import socket
 import subprocess
 import sys
+import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -281,9 +282,16 @@ def test_killed_as_it_reaches_each_state(node: Node, started: Started) -> None:
         again.wait(20)
 
 
-def test_the_settings_of_the_systemd_service_run_the_same_agent(node: Node, started: Started, tmp_path: Path) -> None:
+@pytest.fixture
+def machine() -> Iterator[Path]:
+    """A root folder whose name is short: a Unix socket's path may have 107 bytes, with var/lib/edgewright in it."""
+    with tempfile.TemporaryDirectory(prefix="ew-") as folder:
+        yield Path(folder)
+
+
+def test_the_settings_of_the_systemd_service_run_the_same_agent(node: Node, started: Started, machine: Path) -> None:
     """What `install --systemd` writes, with the folders of this test in the place of the machine's."""
-    root = tmp_path / "machine"
+    root = machine
     url = {"api": node.environment["EDGEWRIGHT_AGENT_API_URL"], "gw": node.environment["EDGEWRIGHT_AGENT_GATEWAY_URL"]}
     given = ["--node", node.name, "--api-url", url["api"], "--gateway-url", url["gw"], "--port", str(node.port)]
     given += ["--api-ca", node.environment["EDGEWRIGHT_AGENT_API_CA"], "--systemd", "--root", str(root)]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import secrets
+import time
 from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
@@ -180,8 +181,9 @@ def test_a_release_is_found_verified_and_kept_as_a_folder(
     tmp_path: Path,
 ) -> None:
     name = unsigned.registered_model
-    put(now=NOW + 9e7)
-    second = put("production", now=NOW + 9e7 + 5)  # the newest of all in this registry
+    newest = time.time() + 40_000  # of all in this registry, which other tests publish to as well
+    put(now=newest)
+    second = put("production", now=newest + 5)
     where = {"mlflow": mlflow_server.url, "keys": keys.directory, "workspace": tmp_path}
     folder = resolve.resolve_release(f"{name}/2", **where)
     assert digest_of((folder / names.MANIFEST_FILE).read_bytes()) == second.manifest

@@ -22,7 +22,6 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 
 from edgewright_agent import events
-from edgewright_agent.processes import usage
 from edgewright_agent.selftest_parent import measured_in_child
 from edgewright_agent.supervisor import Server, listening_socket
 from edgewright_contract.conditions import Reason
@@ -245,15 +244,21 @@ asyncio.run(main())
     parent.wait(10)
     parent.stdout.close()
     deadline = time.monotonic() + 10
-    while usage(pid) is not None and time.monotonic() < deadline:
-        if (Path("/proc") / str(pid) / "stat").read_text().rpartition(") ")[2].startswith("Z"):
-            break  # dead, and nobody has taken note yet
-        time.sleep(0.02)
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", port))
+    while not _free(port) and time.monotonic() < deadline:
+        time.sleep(0.05)
+    assert _free(port)
     with contextlib.suppress(ProcessLookupError):
         os.kill(pid, 0)
         assert (Path("/proc") / str(pid) / "stat").read_text().rpartition(") ")[2].startswith("Z")
+
+
+def _free(port: int) -> bool:
+    with socket.socket() as trying:
+        try:
+            trying.bind(("127.0.0.1", port))
+        except OSError:
+            return False
+    return True
 
 
 def test_a_child_whose_parent_ended_before_it_began_does_not_begin() -> None:

@@ -179,7 +179,7 @@ def _answers(url: str) -> bool:
         return False
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def scraped(
     control_plane: ControlPlane,
     guarded: list[str],

@@ -57,15 +57,23 @@ def test_ten_thousand_connections_cost_little_and_others_are_served(served, desc
                 client.send(b"POST /v2/models/nilm/infer HTTP/1.1\r\n")
             clients.append(client)
         assert len(clients) >= 1000
-        time.sleep(1.5)  # those that never asked count as idle now and make room
-        answer = httpx2.post(
-            f"http://127.0.0.1:{served.port}/v2/models/nilm/infer", content=infer_body(), trust_env=False, timeout=10
-        )
-        assert answer.status_code == 200
+        assert _answered_within(served.port, 15)  # those that never ask count as idle after a second and make room
         assert served.rss() - before < 32 * MEGABYTE
     finally:
         for client in clients:
             client.close()
+
+
+def _answered_within(port: int, seconds: float) -> bool:
+    """Whether a client that tries again is answered: at the cap a new connection may be closed at once."""
+    deadline = time.monotonic() + seconds
+    while time.monotonic() < deadline:
+        with contextlib.suppress(httpx2.TransportError):
+            url = f"http://127.0.0.1:{port}/v2/models/nilm/infer"
+            if httpx2.post(url, content=infer_body(), trust_env=False, timeout=10).status_code == 200:
+                return True
+        time.sleep(0.2)
+    return False
 
 
 def test_names_that_clients_invent_make_no_metric(shared):

@@ -271,7 +271,13 @@ def _edgewright(demo: Demo, *arguments: str) -> tuple[str, str]:
 
 def _rolled_out(version: int) -> Reached:
     """Live on every node, and every gate passed: until then a release may still go back."""
-    return lambda nodes, model: fleet.promoted(model, version) and fleet.live(nodes, NODES, version)
+
+    def reached(nodes: fleet.Objects, model: Mapping[str, Any]) -> bool:
+        if fleet.stopped(model):
+            raise LocalPlatformError(f"version {version} was stopped: {fleet.standing(model)}")
+        return fleet.promoted(model, version) and fleet.live(nodes, NODES, version)
+
+    return reached
 
 
 def _wait(demo: Demo, plane: ControlPlane, what: str, reached: Reached) -> None:

@@ -54,6 +54,11 @@ def promoted(model: Mapping[str, Any], version: int) -> bool:
     return bool((_status(model).get("lastGood") or {}).get("version") == version)
 
 
+def stopped(model: Mapping[str, Any]) -> bool:
+    """Whether any release failed its gates."""
+    return bool(_status(model).get("quarantined"))
+
+
 def quarantined(model: Mapping[str, Any], manifest: str) -> bool:
     """Whether this release failed and will not be tried again."""
     return any(entry["manifest"] == manifest for entry in _status(model).get("quarantined") or [])

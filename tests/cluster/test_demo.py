@@ -32,7 +32,7 @@ Run = Callable[..., subprocess.Popen[str]]
 def demo(tmp_path: Path, tiny_recipe_file: Path, tracebase_folder: Path) -> Run:
     """Starts `edgewright demo` in a workspace of its own."""
 
-    recipe = tmp_path / "unpruned.toml"  # after seconds of training a pruned network agrees with nobody: its gate says so
+    recipe = tmp_path / "unpruned.toml"  # a pruned network agrees with nobody after seconds of training
     recipe.write_text(re.sub(r"pruning = .*", "pruning = []", tiny_recipe_file.read_text()))
 
     def start(*arguments: str) -> subprocess.Popen[str]:

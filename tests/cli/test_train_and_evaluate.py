@@ -79,6 +79,8 @@ def test_classes_that_the_release_does_not_know_are_counted_apart(trained, trace
     ("arguments", "sentence"),
     [
         (["evaluate", "nowhere", "--data", "."], "nowhere is no folder"),
+        (["evaluate", "no[/x]where", "--data", "."], "no[/x]where is no folder"),
+        (["train", "my[data].toml"], "no recipe at my[data].toml"),
         (["evaluate", "nilm-identify/9", "--data", "."], "no release nilm-identify/9"),
         (["evaluate", "latest", "--data", "missing"], "There is no folder"),
         (["evaluate", "latest", "--variant", "tiny", "--data", "TRACES"], "variant tiny is not in the release"),

@@ -51,6 +51,12 @@ def test_a_namespace_without_the_annotation_selects_no_node_unless_there_is_one_
     assert observe.selector_of(noted, single_tenant=True) == {"site": "a", "floor": "2"}
 
 
+@pytest.mark.parametrize("text", ["", "  ", ",", " , "])
+def test_a_blank_node_selector_is_none_and_not_all_nodes(text: str) -> None:
+    blank = views.NamespaceView("n", "1", {names.ANNOTATION_NODE_SELECTOR: text})
+    assert observe.selector_of(blank, single_tenant=False) is None
+
+
 @pytest.mark.parametrize(("age", "reachable"), [(0, True), (899, True), (900, False), (None, False)])
 def test_a_node_is_reachable_while_its_heartbeat_is_young(age: int | None, reachable: bool) -> None:
     renewed = None if age is None else (NOW - timedelta(seconds=age)).strftime("%Y-%m-%dT%H:%M:%S.%fZ")

@@ -52,8 +52,12 @@ def demo(
         with _ended_by_sigterm():
             finished = False
             try:
-                _show(demonstration.run(asked), json_output=json_output)
+                summary = demonstration.run(asked)
+                _show(summary, json_output=json_output)
                 finished = True
+                lost = summary["requests"]["failed"] or not summary["requests"]["sent"]
+                if lost and exit_:
+                    raise LocalPlatformError("requests failed while releases were swapped: none may")
                 if not exit_:
                     err.print("Running. Ctrl-C, or `make demo-stop` elsewhere, ends everything.")
                     while True:
@@ -113,8 +117,8 @@ def _show(summary: dict[str, Any], *, json_output: bool) -> None:
             str(row["release"] or ""),
             row["variant"] or "",
             f"{variant.get('bytes', 0):,}",
-            f"{row['p95Milliseconds']:.3f}" if row["p95Milliseconds"] else "-",
-            f"{variant['macroF1']:.3f}" if variant.get("macroF1") else "-",
+            f"{row['p95Milliseconds']:.3f}" if row["p95Milliseconds"] is not None else "-",
+            f"{variant['macroF1']:.3f}" if variant.get("macroF1") is not None else "-",
             row["state"] or "",
         )
     console = err if json_output else out
@@ -125,7 +129,8 @@ def _show(summary: dict[str, Any], *, json_output: bool) -> None:
         for line in contained["why"]:
             console.print(f"  {line}", markup=False)
     requests = summary["requests"]
-    console.print(f"requests: {requests['sent']} sent, {requests['failed']} failed {requests['lastError']}")
+    told = f"requests: {requests['sent']} sent, {requests['failed']} failed {requests['lastError']}"
+    console.print(told, markup=False)
     for name, url in summary["urls"].items():
         console.print(f"{name:16} {url}")
     if json_output:

@@ -7,6 +7,7 @@ from typing import Annotated, Any
 
 import typer
 from rich.console import Console
+from rich.markup import escape
 
 JsonFlag = Annotated[bool, typer.Option("--json", help="Print one JSON object as the last line, for scripts.")]
 
@@ -25,5 +26,5 @@ def sentences(*expected: type[Exception]) -> Iterator[None]:
     try:
         yield
     except expected as error:
-        err.print(f"[bold red]error:[/] {error}")
+        err.print(f"[bold red]error:[/] {escape(str(error))}")  # a path may hold brackets
         raise typer.Exit(1) from None

@@ -19,7 +19,7 @@ WORKSPACE = Path(".edgewright")
 
 def train(
     recipe: Annotated[Path, typer.Argument(help="The recipe, a TOML file.")],
-    quick: Annotated[bool, typer.Option("--quick", help="Lay the recipe's [quick] table over it: minutes.")] = False,
+    quick: Annotated[bool, typer.Option("--quick", help="Lay the recipe's quick table over it: minutes.")] = False,
     data: data_command.DataOption = None,
     workspace: Annotated[Path, typer.Option(help="Where finished stages are kept and reused.")] = WORKSPACE,
     mlflow: Annotated[str | None, typer.Option(help="URL of an MLflow server to publish a signed release to.")] = None,

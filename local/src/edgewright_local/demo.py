@@ -7,7 +7,6 @@ the answers.
 
 import json
 import os
-import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -143,13 +142,13 @@ def _control_plane(demo: Demo, built: Mapping[Binary, Path]) -> ControlPlane:
 
 
 def _install(demo: Demo, plane: ControlPlane, model: Manifest) -> None:
-    command = [sys.executable, "-m", "edgewright_cli.main", "keys", "new", str(demo.keys)]
-    subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
+    _answer(demo, "keys", "new", str(demo.keys), "--json")
     files = [file for file in sorted((demo.root / "deploy/k8s/base").glob("*.yaml")) if file.stem != "kustomization"]
     base = [found for file in files for found in read_manifests(file) if found["kind"] not in PODS]
     nodes = [_node(name) for name in NODES]
+    site = [found for found in base if found["kind"] == "Namespace"]  # there: Edgewright is installed, and not by us
     existing_cluster.put(plane, read_manifests(demo.root / "deploy/k8s/crd"), demo.directory)
-    existing_cluster.put(plane, [*base, *nodes], demo.directory, ours=[*nodes, model])
+    existing_cluster.put(plane, [*base, *nodes], demo.directory, ours=[*site, *nodes, model])
 
 
 def _node(name: str) -> Manifest:

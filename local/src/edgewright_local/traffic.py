@@ -89,7 +89,7 @@ class Traffic:
                 version = str(answer.json().get("model_version", ""))
             else:
                 problem = f"{node}: {answer.status_code} {answer.text[:200]}"
-        except (httpx2.HTTPError, ValueError) as error:
+        except (httpx2.HTTPError, ValueError, AttributeError) as error:
             problem = f"{node}: {type(error).__name__}: {error}"
         with self._lock:
             self.counts.sent += 1

@@ -84,9 +84,12 @@ def node_facts(
 
 
 def selector_of(namespace: NamespaceView | None, *, single_tenant: bool) -> dict[str, str] | None:
-    """Labels that a namespace's annotation adds to every selector; none: the namespace selects no node."""
-    text = namespace.annotations.get(names.ANNOTATION_NODE_SELECTOR) if namespace else None
-    if text is None:
+    """Labels that a namespace's annotation adds to every selector; none: the namespace selects no node.
+
+    A blank annotation is none: the policy that guards it cannot tell the two apart, and blank must not mean all.
+    """
+    text = namespace.annotations.get(names.ANNOTATION_NODE_SELECTOR, "") if namespace else ""
+    if not text.replace(",", "").strip():
         return {} if single_tenant else None
     pairs = (part.partition("=") for part in text.split(",") if part.strip())
     return {key.strip(): value.strip() for key, _, value in pairs}

@@ -17,9 +17,8 @@ from edgewright_pipelines.data.parse import MAX_BYTES as MAX_FILE_BYTES
 from edgewright_pipelines.data.parse import FileProblem, decompress
 from edgewright_pipelines.data.report import Progress, Reporter, silent
 
-# Commit 8e7cd45 is the one that the pinned checksums were taken from. Neither this address nor GitHub's resolving of
-# the short commit has been tried from where this was written; the checksum of each file decides what is kept, so a
-# wrong or moved address can only fail, never bring other data. Any mirror of the archive can be named instead.
+# Commit 8e7cd45 is the one that the pinned checksums were taken from. The address is untried; the checksum of each
+# file decides what is kept, so a wrong or moved address can only fail, never bring other data. Any mirror will do.
 ARCHIVE_URL = "https://github.com/areinhardt/tracebase/archive/8e7cd45.tar.gz"
 
 _NOTICE = """Contains information from the tracebase data set, which is made available at http://www.tracebase.org under

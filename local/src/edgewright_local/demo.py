@@ -209,7 +209,8 @@ def _stopped(demo: Demo, plane: ControlPlane, mlflow_url: str, good: Path) -> di
 
     def contained(nodes: fleet.Objects, model: Mapping[str, Any]) -> bool:
         exposed.update(name for name, node in nodes.items() if fleet.serves(node, bad.manifest))
-        return fleet.quarantined(model, bad.manifest) and fleet.live(nodes, NODES, 2)
+        back = fleet.live(nodes, NODES, 2) and all(fleet.p95_milliseconds(nodes[name]) for name in NODES)
+        return fleet.quarantined(model, bad.manifest) and back
 
     _wait(demo, plane, "the bad release is stopped", contained)
     why, _ = _edgewright(demo, "why", fleet.MODEL, "--kubeconfig", str(plane.kubeconfig))
@@ -291,7 +292,6 @@ def _summary(
     for name, node in sorted(fleet.edge_nodes(plane).items()):
         model = fleet.model_of(node)
         served = model.get("live") or {}
-        p95 = (model.get("figures") or {}).get("p95Microseconds")
         rows.append(
             {
                 "name": name,
@@ -299,7 +299,7 @@ def _summary(
                 "release": served.get("version"),
                 "variant": served.get("variant"),
                 "state": model.get("state"),
-                "p95Milliseconds": p95 / 1000 if p95 else None,
+                "p95Milliseconds": fleet.p95_milliseconds(node),
             }
         )
     return {

@@ -44,6 +44,12 @@ def live(nodes: Objects, wanted: tuple[str, ...], version: int) -> bool:
     )
 
 
+def p95_milliseconds(node: Mapping[str, Any]) -> float | None:
+    """What the node measured of the release that is live on it, if it has answered anything with it yet."""
+    p95 = (model_of(node).get("figures") or {}).get("p95Microseconds")
+    return p95 / 1000 if p95 else None
+
+
 def serves(node: Mapping[str, Any], manifest: str) -> bool:
     """Whether the node's agent says that it answers with this release."""
     return bool((model_of(node).get("live") or {}).get("manifest") == manifest)

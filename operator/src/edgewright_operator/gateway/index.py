@@ -7,6 +7,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
+from edgewright_operator.gateway import whole_file
 from edgewright_operator.gateway.blobs import Blobs
 
 
@@ -18,8 +19,7 @@ class Index:
 
     def remember(self, manifest: str, digests: Iterable[str]) -> None:
         """The release is held, all of it."""
-        self.directory.mkdir(parents=True, exist_ok=True)
-        self._file(manifest).write_text("\n".join(sorted({manifest, *digests})))
+        whole_file.write(self._file(manifest), "\n".join(sorted({manifest, *digests})).encode())
 
     def holds(self, manifest: str) -> bool:
         """Whether the release came in and was not forgotten."""
@@ -47,8 +47,10 @@ class Index:
         """Digests by manifest, the one that came in first first."""
         if not self.directory.is_dir():
             return {}
-        files = sorted(self.directory.iterdir(), key=lambda file: file.stat().st_mtime_ns)
-        return {f"sha256:{file.name}": set(file.read_text().split()) for file in files}
+        whole = [file for file in self.directory.iterdir() if not file.name.startswith(".")]
+        files = sorted(whole, key=lambda file: file.stat().st_mtime_ns)
+        # what a damaged file lists beside digests belongs to no blob
+        return {f"sha256:{file.name}": set(file.read_text(errors="replace").split()) for file in files}
 
     def _file(self, manifest: str) -> Path:
         return self.directory / manifest.removeprefix("sha256:")

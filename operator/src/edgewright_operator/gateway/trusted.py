@@ -1,7 +1,5 @@
 """The trust.json that the gateway goes by: root signed it, and no older one is ever taken back."""
 
-import os
-import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -9,6 +7,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 
 from edgewright_contract import trust
 from edgewright_contract.dsse import SignatureError
+from edgewright_operator.gateway import whole_file
 
 
 class TrustRefused(Exception):
@@ -69,13 +68,7 @@ class TrustKeeper:
     def _keep(self, opened: trust.OpenedTrust, data: bytes) -> None:
         if opened is self._highest:
             return
-        self.kept.parent.mkdir(parents=True, exist_ok=True)
-        descriptor, name = tempfile.mkstemp(".part", ".", self.kept.parent)
-        with os.fdopen(descriptor, "wb") as stream:
-            stream.write(data)
-            stream.flush()
-            os.fsync(stream.fileno())
-        Path(name).replace(self.kept)
+        whole_file.write(self.kept, data)
         self._highest, self._data = opened, data
 
 

@@ -11,6 +11,7 @@ from backports import zstd
 
 from edgewright_pipelines.data.download import ATTEMPTS, FetchError
 from edgewright_pipelines.data.fetch import fetch
+from edgewright_pipelines.data.location import INCOMPLETE, LocationError, locate
 from edgewright_pipelines.data.manifest import ManifestError, packaged, parse_manifest, write_manifest
 
 FILES = {f"complete/Lamp/dev_AAAAAA_2011.11.{day:02d}.csv": bytes([day]) * 90_000 for day in range(1, 6)}
@@ -103,8 +104,8 @@ def client():
 
 @pytest.fixture
 def get(site, client, tmp_path):
-    def _get(manifest=MANIFEST, report=lambda _: None, url=None):
-        return fetch(url or site.url, tmp_path / "data", manifest, client, report, pause=lambda _: None)
+    def _get(manifest=MANIFEST, report=lambda _: None, url=None, folder=None):
+        return fetch(url or site.url, folder or tmp_path / "data", manifest, client, report, pause=lambda _: None)
 
     return _get
 
@@ -247,6 +248,25 @@ def test_other_content_is_refused_by_name_and_the_right_files_stay(site, get, tm
     site.content, site.etag = archive(FILES), '"two"'
     assert get().added == 2
     assert complete(tmp_path / "data")
+
+
+def test_a_part_of_the_data_does_not_pass_for_all_of_it(site, get, tmp_path):
+    folder = tmp_path / "data" / "tracebase"
+    (tmp_path / "data").mkdir()
+    changed, *right = FILES
+    site.content = archive({changed: b"changed", **{name: FILES[name] for name in right}})
+    with pytest.raises(FetchError):
+        get(folder=folder)
+    assert (folder / "complete").is_dir()
+    assert locate({}, tmp_path) is None
+    with pytest.raises(LocationError, match="did not finish it; run it again"):
+        locate({"TRACEBASE_DIR": str(folder)}, tmp_path)
+    site.content, site.etag = archive(FILES), '"two"'
+    get(folder=folder)
+    assert locate({}, tmp_path) == folder
+    (folder / INCOMPLETE).touch()  # all is there, and a former run was killed before it could say so
+    get(folder=folder)
+    assert locate({"TRACEBASE_DIR": str(folder)}, tmp_path) == folder
 
 
 @pytest.mark.parametrize("garbage", [b"", b"<html>please sign in</html>", b"\x1f\x8b" + b"\x00" * 500])

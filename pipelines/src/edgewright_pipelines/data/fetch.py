@@ -12,6 +12,7 @@ import httpx2
 from backports import zstd
 
 from edgewright_pipelines.data.download import FetchError, Partial, download
+from edgewright_pipelines.data.location import INCOMPLETE
 from edgewright_pipelines.data.manifest import Manifest
 from edgewright_pipelines.data.parse import MAX_BYTES as MAX_FILE_BYTES
 from edgewright_pipelines.data.parse import FileProblem, decompress
@@ -50,8 +51,12 @@ def fetch(
     try:
         wanted = _missing(destination, manifest, report)
         kept = len(manifest) - len(wanted)
+        unfinished = destination / INCOMPLETE
         if not wanted:
+            unfinished.unlink(missing_ok=True)
             return Fetched(kept=kept, added=0)
+        destination.mkdir(parents=True, exist_ok=True)
+        unfinished.touch()  # gone only when every pinned file is there: a part of the data must not pass for all
         partial = Partial(destination / ".download")
         download(url, partial, client, report, pause)
         changed = _unpack(url, partial, destination, wanted, report)
@@ -60,6 +65,7 @@ def fetch(
     except OSError as error:
         raise FetchError(f"{error.filename or destination} cannot be written: {error.strerror or error}.") from error
     _complain(url, changed, set(wanted) - changed, destination)
+    unfinished.unlink(missing_ok=True)
     return Fetched(kept=kept, added=len(manifest) - kept)
 
 

@@ -45,14 +45,16 @@ def test_killed_between_a_write_and_its_answer(
             dead.set()
 
     first = start(proxy.kubeconfig)
-    proxy.answered = answered
     if kind in EARLY:
+        proxy.answered = answered
         assert dead.wait(100)
         start()
         joins(site, until)
     else:
         joins(site, until)
+        proxy.answered = answered  # not before: objects that other tests left have a status too
         until(lambda: bool(site.obey()) or dead.is_set())
+        assert dead.wait(100)
         start()
     finishes(site, until, 1)
     assert first.wait(10) == -signal.SIGKILL

@@ -74,7 +74,7 @@ def dated(answer: bytes) -> bytes:
 # the parser reads nothing after a request that asks for another protocol, so such a one closes
 @pytest.mark.parametrize(
     ("name", "close"),
-    [(name, close) for name in CASES for close in (True, False) if close or b"upgrade" not in b"".join(CASES[name][1:])],
+    [(name, end) for name in CASES for end in (True, False) if end or b"upgrade" not in b"".join(CASES[name][1:])],
 )
 def test_both_ways_answer_byte_for_byte_alike(shared, name, close):
     body, *headers = CASES[name]

@@ -5,12 +5,15 @@ import os
 from collections.abc import Callable
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Self
+from typing import Annotated, Any, Self
 
+import typer
 from kubernetes import client, config
 from kubernetes.client.exceptions import ApiException
 
 from edgewright_contract import names
+
+Kubeconfig = Annotated[Path | None, typer.Option(help="Else KUBECONFIG, else ~/.kube/config.")]
 
 
 class ClusterError(RuntimeError):

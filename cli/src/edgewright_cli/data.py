@@ -11,6 +11,9 @@ from edgewright_cli.progress import StageProgress
 
 app = typer.Typer(no_args_is_help=True, help="Fetch the traces, and say what is in them.")
 
+WORKSPACE = Path(".edgewright")
+"""Where finished stages, parsed traces and releases are kept and found again."""
+
 DataOption = Annotated[
     Path | None, typer.Option("--data", help="Tracebase folder; else TRACEBASE_DIR, else data/tracebase.")
 ]
@@ -35,7 +38,7 @@ def report(data: DataOption = None, json_output: JsonFlag = False) -> None:
         directory = located(data)
         if directory is None:
             raise traces.DataError("no traces: set TRACEBASE_DIR, pass --data, or run `edgewright data fetch` first")
-        _, found = traces.read(directory, cache=Path(".edgewright/traces"))
+        _, found = traces.read(directory, cache=WORKSPACE / "traces")
     if json_output:
         import json
 

@@ -11,10 +11,8 @@ import typer
 from rich.markup import escape
 from rich.table import Table
 
-from edgewright_cli.output import JsonFlag, err, out, print_json, sentences
-
-WORKSPACE = Path(".edgewright")
-INTERRUPTED = 130
+from edgewright_cli.data import WORKSPACE
+from edgewright_cli.output import INTERRUPTED, JsonFlag, err, out, print_json, sentences
 
 
 def demo(

@@ -7,9 +7,9 @@ import typer
 from rich.table import Table
 
 from edgewright_cli import data as data_command
+from edgewright_cli import expected
+from edgewright_cli.data import WORKSPACE
 from edgewright_cli.output import JsonFlag, err, out, print_json, sentences
-
-WORKSPACE = Path(".edgewright")
 
 
 def evaluate(
@@ -30,24 +30,10 @@ def evaluate(
       edgewright evaluate nilm-identify/2 --variant base-int8 --json
       edgewright evaluate nilm-identify/production --mlflow http://127.0.0.1:5000 --keys keys
     """
-    from edgewright_pipelines import release_folder, resolve, scoring, signing_keys, windows
-    from edgewright_pipelines.data import location, traces
+    from edgewright_pipelines import resolve, scoring
+    from edgewright_pipelines.data import traces
 
-    expected: tuple[type[Exception], ...] = (
-        resolve.ResolveError,
-        release_folder.FolderError,
-        signing_keys.KeysError,
-        scoring.ScoringError,
-        traces.DataError,
-        location.LocationError,
-        windows.WindowError,
-        OSError,
-    )
-    if mlflow is not None:
-        from edgewright_pipelines import registry  # brings MLflow, which takes seconds
-
-        expected += (registry.RegistryError,)
-    with sentences(*expected):
+    with sentences(*expected.of_data(), *expected.of_releases(remote=mlflow is not None)):
         folder = resolve.resolve_release(release, mlflow=mlflow, keys=keys, workspace=workspace)
         directory = data_command.located(data)
         if directory is None:

@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 
 from edgewright_contract.compressedmodel import CompressedModelSpec, CompressedModelStatus, Verdict
-from edgewright_contract.conditions import ConditionStatus, ConditionType, Reason
+from edgewright_contract.conditions import Condition, ConditionStatus, ConditionType, Reason
 from edgewright_contract.digests import short
 from edgewright_contract.edgenode import AssignedModel, Figures, Hardware, ModelStatus
 
@@ -23,11 +23,15 @@ def model(spec: CompressedModelSpec, status: CompressedModelStatus) -> list[str]
     ]
 
 
+def standing(status: CompressedModelStatus) -> Condition | None:
+    """The condition that says where the rollout stands; none before the operator saw the object."""
+    return next((entry for entry in status.conditions if entry.type is ConditionType.READY), None)
+
+
 def following(spec: CompressedModelSpec, status: CompressedModelStatus) -> str:
     """What happens next, and when."""
-    ready = next((entry for entry in status.conditions if entry.type is ConditionType.READY), None)
     wave, rollout = status.wave, spec.rollout
-    if ready is None or wave is None:
+    if (ready := standing(status)) is None or wave is None:
         return "the operator decides as soon as it knows the release"
     last = wave.index + 1 >= len(rollout.waves)
     then = "the release is promoted" if last else f"wave {wave.index + 2} of {wave.of} begins"

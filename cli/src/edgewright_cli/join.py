@@ -8,7 +8,7 @@ from typing import Annotated, Any
 import typer
 
 from edgewright_cli import nodes
-from edgewright_cli.cluster import ClusterError, opened
+from edgewright_cli.cluster import ClusterError, Kubeconfig, opened
 from edgewright_cli.output import JsonFlag, out, print_json, sentences
 from edgewright_contract import keys, names, node_account
 
@@ -18,7 +18,7 @@ app = typer.Typer(help="What each node runs and measures; `join` lets a machine 
 
 
 @app.callback(invoke_without_command=True)
-def listing(context: typer.Context, kubeconfig: nodes.Kubeconfig = None, json_output: JsonFlag = False) -> None:
+def listing(context: typer.Context, kubeconfig: Kubeconfig = None, json_output: JsonFlag = False) -> None:
     """What each node runs and measures.
 
     Example: edgewright nodes --json
@@ -35,7 +35,7 @@ def join(
     root_key: Annotated[Path, typer.Option(help="root.pub: the public half of the offline root key.")],
     api: Annotated[str | None, typer.Option(help="API server as that machine finds it; else the kubeconfig's.")] = None,
     output: Annotated[Path | None, typer.Option(help="Where to write it; else NODE.join.json.")] = None,
-    kubeconfig: nodes.Kubeconfig = None,
+    kubeconfig: Kubeconfig = None,
     json_output: JsonFlag = False,
 ) -> None:
     """Make the account of a node outside a pod, and the file for `edgewright-agent install --systemd --join FILE`.

@@ -1,16 +1,12 @@
 """`edgewright nodes`: what each node runs and measures."""
 
-from pathlib import Path
-from typing import Annotated, Any
+from typing import Any
 
-import typer
 from rich.table import Table
 
-from edgewright_cli.cluster import ClusterError, opened
+from edgewright_cli.cluster import ClusterError, Kubeconfig, opened
 from edgewright_cli.output import JsonFlag, out, print_json, sentences
 from edgewright_contract.edgenode import EdgeNodeStatus
-
-Kubeconfig = Annotated[Path | None, typer.Option(help="Else KUBECONFIG, else ~/.kube/config.")]
 
 
 def node_rows(items: list[dict[str, Any]]) -> list[dict[str, Any]]:

@@ -9,6 +9,9 @@ import typer
 from rich.console import Console
 from rich.markup import escape
 
+INTERRUPTED = 130
+"""Exit code after Ctrl-C, as a shell has it."""
+
 JsonFlag = Annotated[bool, typer.Option("--json", help="Print one JSON object as the last line, for scripts.")]
 
 out = Console(soft_wrap=True, highlight=False)

@@ -1,8 +1,6 @@
 """`edgewright release`: what is published, and what may be done with it: show, verify, promote, renew."""
 
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -10,6 +8,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from rich.table import Table
 
+from edgewright_cli import expected
+from edgewright_cli.data import WORKSPACE
 from edgewright_cli.output import JsonFlag, err, out, print_json, sentences
 
 if TYPE_CHECKING:
@@ -17,7 +17,6 @@ if TYPE_CHECKING:
     from edgewright_pipelines.registry import Entry
 
 app = typer.Typer(no_args_is_help=True, help="List, show, verify, promote and renew releases.")
-WORKSPACE = Path(".edgewright")
 Mlflow = Annotated[str | None, typer.Option(envvar="MLFLOW_TRACKING_URI", help="URL of the MLflow server.")]
 Server = Annotated[str, typer.Option(envvar="MLFLOW_TRACKING_URI", help="URL of the MLflow server.")]
 Keys = Annotated[
@@ -40,7 +39,7 @@ def listing(
       edgewright release list --mlflow http://127.0.0.1:5000
       edgewright release list nilm-identify --json
     """
-    with _expected():
+    with sentences(*expected.of_releases(remote=True)):
         from edgewright_pipelines import registry
 
         found = registry.entries(registry.connect(mlflow), name)
@@ -67,7 +66,7 @@ def show(
       edgewright release show latest
       edgewright release show nilm-identify/production --mlflow http://127.0.0.1:5000 --keys keys
     """
-    with _expected(remote=mlflow is not None):
+    with sentences(*expected.of_releases(remote=mlflow is not None)):
         from edgewright_pipelines import resolve, scoring
 
         folder = resolve.resolve_release(release, mlflow=mlflow, keys=keys, workspace=workspace)
@@ -94,7 +93,7 @@ def verify(
 
     Example: edgewright release verify .edgewright/releases/nilm-identify/7 --keys keys
     """
-    with _expected(remote=False):
+    with sentences(*expected.of_releases(remote=False)):
         found = _verified(folder, keys)
     if json_output:
         print_json(found)
@@ -118,7 +117,7 @@ def promote(
       edgewright release promote nilm-identify/7 production --mlflow http://127.0.0.1:5000 --keys keys
       edgewright release promote nilm-identify/6 production --rollback
     """
-    with _expected():
+    with sentences(*expected.of_releases(remote=True)):
         from edgewright_pipelines import registry, release_folder, resolve, signing_keys
 
         name, which = resolve.split(release)
@@ -151,7 +150,7 @@ def renew(
 
     Example: edgewright release renew nilm-identify/production --alias production --days 365 --keys keys
     """
-    with _expected():
+    with sentences(*expected.of_releases(remote=True)):
         from edgewright_pipelines import publish, registry, release_folder, resolve, signing_keys
         from edgewright_pipelines import release as releases
 
@@ -170,26 +169,6 @@ def renew(
         out.print(f"{name} version {done.version} ({done.manifest})")
         if alias is None:
             err.print("No alias moved: name --alias, or run `edgewright release promote`.")
-
-
-@contextmanager
-def _expected(*, remote: bool = True) -> Iterator[None]:
-    """Each of these errors has a sentence of its own. remote: MLflow is asked too, whose import takes a second."""
-    from edgewright_pipelines import release_folder, resolve, scoring, signing_keys
-
-    known: tuple[type[Exception], ...] = (
-        resolve.ResolveError,
-        release_folder.FolderError,
-        signing_keys.KeysError,
-        scoring.ScoringError,
-        OSError,
-    )
-    if remote:
-        from edgewright_pipelines import publish, registry
-
-        known += (registry.RegistryError, publish.PublishError)
-    with sentences(*known):
-        yield
 
 
 def _verified(folder: Path, keys: Path) -> dict[str, Any]:

@@ -1,21 +1,19 @@
 """`kubectl edgewright why|pause|resume|approve|rollback|history|unquarantine`: read and steer one rollout."""
 
-from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 from rich.table import Table
 
 from edgewright_cli import explain
-from edgewright_cli.cluster import ClusterError, opened
+from edgewright_cli.cluster import ClusterError, Kubeconfig, opened
 from edgewright_cli.output import JsonFlag, out, print_json, sentences
 from edgewright_contract import names
 from edgewright_contract.compressedmodel import CompressedModelSpec, CompressedModelStatus, Outcome
-from edgewright_contract.conditions import ConditionType, Reason
+from edgewright_contract.conditions import Reason
 from edgewright_contract.digests import short
 from edgewright_contract.edgenode import EdgeNodeSpec, EdgeNodeStatus
 
-Kubeconfig = Annotated[Path | None, typer.Option(help="Else KUBECONFIG, else ~/.kube/config.")]
 Name = Annotated[str, typer.Argument(help="The CompressedModel.")]
 Namespace = Annotated[str, typer.Option("--namespace", "-n")]
 
@@ -116,7 +114,8 @@ def approve(
     with sentences(ClusterError, NothingToDoError), opened(kubeconfig) as cluster:
         found = cluster.compressed_model(namespace, name)
         _, status = _read(found)
-        if _reason(status) != Reason.WAITING_FOR_APPROVAL or status.release is None or status.wave is None:
+        ready, waits = explain.standing(status), Reason.WAITING_FOR_APPROVAL
+        if ready is None or ready.reason != waits or status.release is None or status.wave is None:
             raise NothingToDoError(f"{namespace}/{name} does not wait for approval: {_standing(status)}")
         wave = status.wave.index + 1 if status.wave.size else 0
         value = f"{status.release.manifest}/{wave}/{found['metadata']['generation']}"
@@ -200,12 +199,8 @@ def _before(status: CompressedModelStatus) -> int | None:
     return next(good, None)
 
 
-def _reason(status: CompressedModelStatus) -> str:
-    return next((entry.reason for entry in status.conditions if entry.type is ConditionType.READY), "")
-
-
 def _standing(status: CompressedModelStatus) -> str:
-    ready = next((entry for entry in status.conditions if entry.type is ConditionType.READY), None)
+    ready = explain.standing(status)
     return f"{ready.reason}: {ready.message}" if ready else "the operator has not seen it yet"
 
 

@@ -7,16 +7,17 @@ import typer
 from rich.table import Table
 
 from edgewright_cli import data as data_command
-from edgewright_cli.output import JsonFlag, out, print_json, sentences
+from edgewright_cli import expected
+from edgewright_cli.data import WORKSPACE
+from edgewright_cli.output import INTERRUPTED, JsonFlag, out, print_json, sentences
 from edgewright_cli.progress import StageProgress
-from edgewright_cli.train import WORKSPACE, source_of
+from edgewright_cli.train import source_of
 
 if TYPE_CHECKING:
     from edgewright_pipelines.data.source import Source
     from edgewright_pipelines.study.settings import Loaded
     from edgewright_pipelines.study.store import Store
 
-INTERRUPTED = 130  # the exit code of Ctrl-C
 RESULTS = Path("results")
 DOCUMENT = Path("docs/study.md")
 
@@ -44,7 +45,7 @@ def study(
     from edgewright_pipelines.study import settings as front
     from edgewright_pipelines.study.store import Store
 
-    with sentences(*_expected()):
+    with sentences(*expected.of_training(remote=False)):
         loaded = front.load(settings, quick=quick)
         source = source_of(data, workspace)
         pages = workspace / "study"
@@ -76,26 +77,6 @@ def _computed(
             return runs.run(loaded, source, kept, stages, told, recompute=recompute, most=most).computed
     except KeyboardInterrupt:
         return None
-
-
-def _expected() -> tuple[type[Exception], ...]:
-    """What is told as one sentence."""
-    from edgewright_pipelines import prune, quantize, recipe, sampling, splits, windows
-    from edgewright_pipelines import train as training
-    from edgewright_pipelines.data import location, traces
-
-    return (
-        recipe.RecipeError,
-        traces.DataError,
-        location.LocationError,
-        splits.SplitError,
-        windows.WindowError,
-        sampling.SamplingError,
-        training.TrainingError,
-        prune.PruningError,
-        quantize.QuantizationError,
-        OSError,
-    )
 
 
 def _tell(summary: dict[str, Any], places: Any) -> None:

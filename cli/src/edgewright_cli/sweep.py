@@ -9,15 +9,15 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from edgewright_cli import data as data_command
-from edgewright_cli import variants
-from edgewright_cli.output import JsonFlag, err, print_json, sentences
+from edgewright_cli import expected, variants
+from edgewright_cli.data import WORKSPACE
+from edgewright_cli.output import INTERRUPTED, JsonFlag, err, print_json, sentences
 from edgewright_cli.progress import StageProgress
-from edgewright_cli.train import WORKSPACE, source_of
+from edgewright_cli.train import source_of
 
 if TYPE_CHECKING:
     from edgewright_pipelines.sweep_tracking import Tracked
 
-INTERRUPTED = 130
 QUICK_TRIALS = 6
 
 
@@ -43,27 +43,12 @@ def sweep(
       edgewright sweep pipelines/recipes/identify.toml --trials 40
       edgewright sweep pipelines/recipes/identify.toml --dask tcp://127.0.0.1:8786 --mlflow http://127.0.0.1:5000
     """
-    from edgewright_pipelines import flow, handover, prune, quantize, splits, stages, windows
+    from edgewright_pipelines import flow, stages
     from edgewright_pipelines import recipe as recipes
     from edgewright_pipelines import sweep as search
-    from edgewright_pipelines import train as training
-    from edgewright_pipelines.data import location, traces
 
-    expected = (
-        search.SweepError,
-        recipes.RecipeError,
-        traces.DataError,
-        location.LocationError,
-        splits.SplitError,
-        windows.WindowError,
-        training.TrainingError,
-        prune.PruningError,
-        quantize.QuantizationError,
-        handover.HandoverError,
-        OSError,
-    )
     began = time.monotonic()
-    with sentences(*expected):
+    with sentences(search.SweepError, *expected.of_training(remote=mlflow is not None)):
         loaded = recipes.load(recipe, quick=quick)
         wanted = trials or (QUICK_TRIALS if quick else loaded.sweep.trials)
         loaded = loaded.model_copy(update={"sweep": loaded.sweep.model_copy(update={"trials": wanted})})
@@ -109,12 +94,13 @@ def _search(study: Any, plan: Any, dask: str | None, workers: int | None, mlflow
 
 def _noting(tracked: "Tracked | None") -> Callable[[Any], None]:
     """MLflow that is away for a moment costs a trial its run there, not the search."""
+    if tracked is None:
+        return lambda _: None
     from mlflow.exceptions import MlflowException
 
     def note(trial: Any) -> None:
         try:
-            if tracked:
-                tracked.finished(trial)
+            tracked.finished(trial)
         except MlflowException as error:
             err.print(f"MLflow did not take trial {trial.number}: {error}")
 
@@ -124,9 +110,6 @@ def _noting(tracked: "Tracked | None") -> Callable[[Any], None]:
 def _tracked(study: Any, url: str | None, name: str) -> "Tracked | None":
     if url is None:
         return None
-    os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "3")
-    from mlflow import MlflowClient
+    from edgewright_pipelines import registry, sweep_tracking
 
-    from edgewright_pipelines import sweep_tracking
-
-    return sweep_tracking.opened(MlflowClient(tracking_uri=url), study, name)
+    return sweep_tracking.opened(registry.connect(url), study, name)

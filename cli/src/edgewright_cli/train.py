@@ -7,14 +7,13 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from edgewright_cli import data as data_command
-from edgewright_cli import variants
+from edgewright_cli import expected, variants
+from edgewright_cli.data import WORKSPACE
 from edgewright_cli.output import JsonFlag, err, print_json, sentences
 from edgewright_cli.progress import StageProgress
 
 if TYPE_CHECKING:
     from edgewright_pipelines.data.source import Source
-
-WORKSPACE = Path(".edgewright")
 
 
 def train(
@@ -34,29 +33,11 @@ def train(
       edgewright train pipelines/recipes/identify.toml --quick
       edgewright train pipelines/recipes/identify.toml --mlflow http://127.0.0.1:5000 --alias production --keys keys
     """
-    from edgewright_pipelines import flow, prune, publish, quantize, release, signing_keys, splits, stages, windows
-    from edgewright_pipelines import handover as handing
+    from edgewright_pipelines import flow, signing_keys, stages
     from edgewright_pipelines import recipe as recipes
-    from edgewright_pipelines import train as training
-    from edgewright_pipelines.data import location, traces
 
-    expected = (
-        recipes.RecipeError,
-        traces.DataError,
-        location.LocationError,
-        splits.SplitError,
-        windows.WindowError,
-        training.TrainingError,
-        prune.PruningError,
-        quantize.QuantizationError,
-        release.ReleaseError,
-        publish.PublishError,
-        handing.HandoverError,
-        signing_keys.KeysError,
-        OSError,
-    )
     started = time.monotonic()
-    with sentences(*expected):
+    with sentences(*expected.of_training(remote=mlflow is not None)):
         if mlflow and not keys:
             raise signing_keys.KeysError("--mlflow needs --keys: make them with `edgewright keys new keys`")
         loaded = recipes.load(recipe, quick=quick)

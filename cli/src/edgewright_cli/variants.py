@@ -1,7 +1,5 @@
 """What `train` and `sweep` end with: the variants in a table, and their release as a folder or in MLflow."""
 
-import logging
-import os
 import time
 from datetime import UTC, datetime
 from pathlib import Path
@@ -93,15 +91,10 @@ def publish(
     result: "Result", url: str, keys: Path, alias: str | None, only: list[str] | None, workspace: Path
 ) -> dict[str, Any]:
     """A signed release in MLflow, and a verified copy of it in the workspace."""
-    # the client retries for minutes by default, and a person waits here
-    os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "3")
-    logging.getLogger("mlflow").setLevel(logging.WARNING)
-    from mlflow import MlflowClient
-
-    from edgewright_pipelines import handover, resolve, signing_keys, tracking
+    from edgewright_pipelines import handover, registry, resolve, signing_keys, tracking
     from edgewright_pipelines import publish as publishing
 
-    client = MlflowClient(tracking_uri=url)
+    client = registry.connect(url)
     key = signing_keys.load(keys).private(signing_keys.Role.RELEASE)
     run_id = tracking.log(client, result)
     unsigned = handover.unsigned(result, created=datetime.now(UTC), only=only, run_id=run_id)

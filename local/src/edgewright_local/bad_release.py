@@ -4,33 +4,28 @@ Every variant answers with its classes shifted by one place, as after a mix-up o
 shifted too, so signature, digests and self-test are all in order: only comparing answers on the node can tell.
 """
 
-import logging
-import os
 import time
 from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
 import onnx
-from mlflow import MlflowClient
 from onnx import helper, numpy_helper
 
 from edgewright_contract import names
 from edgewright_contract.digests import digest_of
 from edgewright_contract.release import Release
 from edgewright_pipelines import publish as publishing
-from edgewright_pipelines import release_folder, signing_keys
+from edgewright_pipelines import registry, release_folder, signing_keys
 from edgewright_pipelines.publish import Published
 from edgewright_pipelines.release import UnsignedRelease
 
 
 def publish(mlflow_url: str, keys: Path, good: Path, alias: str) -> Published:
     """Publish the release in folder `good` with its answers shifted, signed like any other, and move `alias` to it."""
-    os.environ.setdefault("MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT", "true")  # standard output is the summary's
-    logging.getLogger("mlflow").setLevel(logging.WARNING)
     key = signing_keys.load(keys).private(signing_keys.Role.RELEASE)
     bad = shifted(release_folder.read(good).files)
-    return publishing.to_mlflow(bad, key, MlflowClient(tracking_uri=mlflow_url), alias=alias, now=time.time())
+    return publishing.to_mlflow(bad, key, registry.connect(mlflow_url), alias=alias, now=time.time())
 
 
 def shifted(files: Mapping[str, bytes]) -> UnsignedRelease:

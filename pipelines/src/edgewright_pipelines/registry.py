@@ -1,5 +1,6 @@
 """What is published: reads versions, aliases and files of the MLflow registry, and moves an alias."""
 
+import logging
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -49,9 +50,10 @@ class Entry:
 
 
 def connect(url: str) -> MlflowClient:
-    """A client that gives up after three tries: by default it goes on for minutes, and a person waits here."""
+    """A client that gives up after three tries, where the default is minutes and a person waits; and is quiet."""
     os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "3")
     os.environ.setdefault("MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT", "true")
+    logging.getLogger("mlflow").setLevel(logging.WARNING)
     return MlflowClient(tracking_uri=url)
 
 

@@ -9,6 +9,7 @@ import httpx2
 
 from edgewright_contract import names
 from edgewright_local.control_plane import ControlPlane
+from edgewright_local.credentials import write_private
 from edgewright_local.ports import free_ports
 from edgewright_local.processes import ManagedProcess, ProcessSpec
 
@@ -52,7 +53,7 @@ def start_operator(plane: ControlPlane, directory: Path, mlflow_url: str, gatewa
         "KUBECONFIG": str(plane.kubeconfig_for(token, "operator")),
         "MLFLOW_URL": mlflow_url,
         "GATEWAY_URL": gateway_url,
-        "GATEWAY_TOKEN_FILE": str(_secret(directory / "operator-gateway-token", gateway_token)),
+        "GATEWAY_TOKEN_FILE": str(write_private(directory / "operator-gateway-token", gateway_token)),
         "PERMIT_KEY_FILE": str(keys / "permit.key"),
         "SINGLE_TENANT": "true",
         "POLL_SECONDS": "2",
@@ -77,9 +78,9 @@ def start_agent(plane: ControlPlane, directory: Path, node: str, gateway_url: st
         "STATE_DIR": str(home / "state"),
         "API_URL": plane.url,
         "API_CA": str(plane.ca),
-        "API_TOKEN_FILE": str(_secret(home / "api-token", api)),
+        "API_TOKEN_FILE": str(write_private(home / "api-token", api)),
         "GATEWAY_URL": gateway_url,
-        "GATEWAY_TOKEN_FILE": str(_secret(home / "gateway-token", gateway)),
+        "GATEWAY_TOKEN_FILE": str(write_private(home / "gateway-token", gateway)),
         "ROOT_KEY_FILE": str(keys / "root.pub"),
         "HOST": "127.0.0.1",
         "PORT": str(port),
@@ -109,13 +110,3 @@ def _start(
 
 def _prefixed(prefix: str, settings: dict[str, str]) -> dict[str, str]:
     return {f"{prefix}{key}": value for key, value in settings.items()}
-
-
-def _secret(file: Path, text: str) -> Path:
-    """A token file that only its owner reads, from its first byte on."""
-    file.parent.mkdir(parents=True, exist_ok=True)
-    file.unlink(missing_ok=True)
-    descriptor = os.open(file, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-    with os.fdopen(descriptor, "w") as stream:
-        stream.write(text)
-    return file

@@ -3,7 +3,7 @@
 import threading
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import httpx2
 import numpy as np
@@ -19,11 +19,10 @@ CHUNK = 7_200
 
 @dataclass(slots=True)
 class Counts:
-    """Requests so far, and which model versions answered them."""
+    """Requests so far."""
 
     sent: int = 0
     failed: int = 0
-    versions: dict[str, set[str]] = field(default_factory=dict)
     last_error: str = ""
 
 
@@ -50,7 +49,7 @@ class Traffic:
     """One thread for each agent posts windows [n, window] in turn until `stop`."""
 
     def __init__(self, urls: Mapping[str, str], model: str, windows: npt.NDArray[np.uint16]) -> None:
-        self.counts = Counts(versions={node: set() for node in urls})
+        self.counts = Counts()
         self._lock = threading.Lock()
         self._ending = threading.Event()
         self._threads = [
@@ -82,19 +81,15 @@ class Traffic:
                 time.sleep(PAUSE_SECONDS)
 
     def _count(self, node: str, client: httpx2.Client, url: str, body: Mapping[str, object]) -> None:
-        version, problem = "", ""
+        problem = ""
         try:
             answer = client.post(url, json=body)
-            if answer.status_code == 200:
-                version = str(answer.json().get("model_version", ""))
-            else:
+            if answer.status_code != 200 or not isinstance(answer.json(), dict):
                 problem = f"{node}: {answer.status_code} {answer.text[:200]}"
-        except (httpx2.HTTPError, ValueError, AttributeError) as error:
+        except (httpx2.HTTPError, ValueError) as error:
             problem = f"{node}: {type(error).__name__}: {error}"
         with self._lock:
             self.counts.sent += 1
             if problem:
                 self.counts.failed += 1
                 self.counts.last_error = problem
-            else:
-                self.counts.versions[node].add(version)

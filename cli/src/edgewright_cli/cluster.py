@@ -3,6 +3,7 @@
 import json
 import os
 from collections.abc import Callable
+from functools import cached_property
 from pathlib import Path
 from types import TracebackType
 from typing import Annotated, Any, Self
@@ -79,7 +80,7 @@ class Cluster:
 
     def apply(self, document: dict[str, Any]) -> None:
         """Server-side apply of one object, as field manager edgewright-cli."""
-        client = self._dynamic()
+        client = self._dynamic
         resource = client.resources.get(api_version=document["apiVersion"], kind=document["kind"])
         how = {"field_manager": "edgewright-cli", "force_conflicts": True}
         self._call(lambda: client.server_side_apply(resource, body=document, **how).to_dict())
@@ -105,13 +106,14 @@ class Cluster:
             raise ClusterError("the kubeconfig names no certificate authority, without which no node trusts its server")
         return str(configuration.host), Path(configuration.ssl_ca_cert).read_text()
 
+    @cached_property
     def _dynamic(self) -> Any:
         from kubernetes.dynamic import DynamicClient  # asks the server for all its kinds: only for those who write
 
         return self._caught(lambda: DynamicClient(self._api))  # type: ignore[no-untyped-call]
 
     def _request(self, method: str, path: str, body: dict[str, Any] | None = None) -> dict[str, Any]:
-        return self._call(lambda: self._dynamic().request(method, path, body=body).to_dict())
+        return self._call(lambda: self._dynamic.request(method, path, body=body).to_dict())
 
     def _call(self, function: Any, *arguments: Any, **how: Any) -> dict[str, Any]:
         return dict(self._caught(lambda: function(*arguments, **how)))

@@ -26,6 +26,19 @@ def located(data: Path | None) -> Path | None:
     return data if data is not None else location.locate(os.environ, Path.cwd())
 
 
+def needed(data: Path | None) -> Path:
+    """As `located`, for commands that have no use for made-up traces.
+
+    Raises:
+        DataError: there are none.
+    """
+    from edgewright_pipelines.data import traces
+
+    if (directory := located(data)) is None:
+        raise traces.DataError("no traces: set TRACEBASE_DIR, pass --data, or run `edgewright data fetch` first")
+    return directory
+
+
 @app.command("report")
 def report(data: DataOption = None, json_output: JsonFlag = False) -> None:
     """Read every trace and report what was mended, skipped and dropped.
@@ -35,9 +48,7 @@ def report(data: DataOption = None, json_output: JsonFlag = False) -> None:
     from edgewright_pipelines.data import location, traces
 
     with sentences(traces.DataError, location.LocationError):
-        directory = located(data)
-        if directory is None:
-            raise traces.DataError("no traces: set TRACEBASE_DIR, pass --data, or run `edgewright data fetch` first")
+        directory = needed(data)
         _, found = traces.read(directory, cache=WORKSPACE / "traces")
     if json_output:
         import json

@@ -35,9 +35,7 @@ def evaluate(
 
     with sentences(*expected.of_data(), *expected.of_releases(remote=mlflow is not None)):
         folder = resolve.resolve_release(release, mlflow=mlflow, keys=keys, workspace=workspace)
-        directory = data_command.located(data)
-        if directory is None:
-            raise traces.DataError("no traces: set TRACEBASE_DIR, pass --data, or run `edgewright data fetch` first")
+        directory = data_command.needed(data)
         found, report = traces.read(directory, cache=workspace / "traces")
         if report.skipped:
             err.print(f"{len(report.skipped)} files were skipped; `edgewright data report` names them")

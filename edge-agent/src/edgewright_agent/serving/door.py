@@ -59,7 +59,6 @@ class Door:
         self.limits: Limits = inference.limits
         self.turn = Turn(inference.limits)
         self.draining = False
-        self.stopping_since: float | None = None
 
     async def sweep(self, connections: Collection[object]) -> None:
         """Close what is overdue, until cancelled: no timer for each request, which would cost each request."""

@@ -115,7 +115,7 @@ class Control:
                 case Rehearse():
                     return {"ok": True, **await self._rehearse(request)}
                 case Discard():
-                    self._discard(request.model)
+                    self._slots.discard(request.model)
                 case Unload():
                     self._slots.unload(request.model)
                 case Serve():
@@ -141,11 +141,8 @@ class Control:
         self._slots.put_shadow(request.model, model)
 
     async def _rehearse(self, request: Rehearse) -> dict[str, Any]:
-        name = request.model.rpartition("/")[2]
-        new = self._slots.shadow.get(name)
-        if new is None or new.full_name != request.model or new.model.manifest != request.manifest:
-            raise engine.EngineError(f"{request.model} with manifest {request.manifest} is not loaded; load it first.")
-        old, found = self._slots.live.get(name), rehearsal.Evidence()
+        new = self._slots.loaded_beside(request.model, request.manifest)
+        old, found = self._slots.live.get(new.name), rehearsal.Evidence()
         if self._history is not None:
             watts = await asyncio.to_thread(self._history.dense)
             found = await rehearsal.rehearse(new, old, watts, request.seconds)
@@ -156,14 +153,8 @@ class Control:
                 evidence["previousP95Microseconds"] = old.figures.to_json()["p95Microseconds"]
         return evidence
 
-    def _discard(self, full_name: str) -> None:
-        name = full_name.rpartition("/")[2]
-        held = self._slots.shadow.get(name)
-        if held is not None and held.full_name == full_name:
-            engine.close(self._slots.shadow.pop(name).model)
-            self._metrics.show(name, self._slots.live.get(name), None)
-
     def _figures(self) -> dict[str, dict[str, object]]:
+        """By full name: the shadow's figures while there is one, else the live model's."""
         chosen = {**self._slots.live, **self._slots.shadow}
         return {item.full_name: _told(item) for item in chosen.values()}
 

@@ -73,7 +73,7 @@ class Loaded:
     @property
     def name(self) -> str:
         """The name in URLs and metrics: the last part of `namespace/name`."""
-        return self.full_name.rpartition("/")[2]
+        return short_name(self.full_name)
 
 
 class Slots:
@@ -93,7 +93,7 @@ class Slots:
         Raises:
             EngineError: another namespace's model already has this name here.
         """
-        name = full_name.rpartition("/")[2]
+        name = short_name(full_name)
         new = Loaded(full_name, model, Figures(row_seconds=model.row_seconds), self._metrics.tally(name))
         new.figures.micros.append(model.row_seconds * 1e6)  # the warm-up, so that a latency is never absent
         for other in (*self.live.values(), *self.shadow.values()):
@@ -104,6 +104,17 @@ class Slots:
         self.shadow[new.name] = new
         self._metrics.show(new.name, self.live.get(new.name), new)
 
+    def loaded_beside(self, full_name: str, manifest: str) -> Loaded:
+        """The shadow model, if it was loaded under this manifest.
+
+        Raises:
+            EngineError: no such model is loaded.
+        """
+        found = self.shadow.get(short_name(full_name))
+        if found is None or found.full_name != full_name or found.model.manifest != manifest:
+            raise engine.EngineError(f"{full_name} with manifest {manifest} is not loaded; load it first.")
+        return found
+
     def promote(self, full_name: str, manifest: str) -> None:
         """Serve the shadow model from now on. Promoting what is live already changes nothing.
 
@@ -111,12 +122,14 @@ class Slots:
             EngineError: no such model is loaded.
         """
         start = time.perf_counter()
-        name = full_name.rpartition("/")[2]
-        new, old = self.shadow.get(name), self.live.get(name)
-        if new is None or new.full_name != full_name or new.model.manifest != manifest:
+        name = short_name(full_name)
+        old = self.live.get(name)
+        try:
+            new = self.loaded_beside(full_name, manifest)
+        except engine.EngineError:
             if old is not None and old.full_name == full_name and old.model.manifest == manifest:
                 return
-            raise engine.EngineError(f"{full_name} with manifest {manifest} is not loaded; load it first.")
+            raise
         self.live[name] = new
         del self.shadow[name]
         self._find_paths()
@@ -125,19 +138,21 @@ class Slots:
         if old is not None:
             engine.close(old.model)
 
+    def discard(self, full_name: str) -> None:
+        """Forget the shadow model. Discarding what is not there changes nothing."""
+        self._forget(full_name, self.shadow)
+
     def unload(self, full_name: str) -> None:
         """Forget the model, live and shadow. Unloading what is not there changes nothing."""
-        name = full_name.rpartition("/")[2]
-        for slot in (self.live, self.shadow):
+        self._forget(full_name, self.live, self.shadow)
+        self._find_paths()
+
+    def _forget(self, full_name: str, *slots: dict[str, Loaded]) -> None:
+        name = short_name(full_name)
+        for slot in slots:
             if name in slot and slot[name].full_name == full_name:
                 engine.close(slot.pop(name).model)
-        self._find_paths()
         self._metrics.show(name, self.live.get(name), self.shadow.get(name))
-
-    def figures(self) -> dict[str, dict[str, object]]:
-        """By full name: the shadow's figures while there is one, else the live model's."""
-        chosen = {**self.live, **self.shadow}
-        return {item.full_name: item.figures.to_json() for item in chosen.values()}
 
     def _find_paths(self) -> None:
         self.paths = {
@@ -208,6 +223,11 @@ class Slots:
             raise NoFiniteAnswer("The model gives no finite answer for these watts; send plausible readings.")
         loaded.tally.ok += len(answer)
         return answer
+
+
+def short_name(full_name: str) -> str:
+    """The last part of `namespace/name`."""
+    return full_name.rpartition("/")[2]
 
 
 def rss_bytes() -> int:

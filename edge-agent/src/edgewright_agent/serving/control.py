@@ -9,7 +9,7 @@ from typing import Any
 import msgspec
 
 from edgewright_agent import disk
-from edgewright_agent.serving import engine, rehearsal
+from edgewright_agent.serving import engine, local_socket, rehearsal
 from edgewright_agent.serving.history import History
 from edgewright_agent.serving.metrics import Metrics
 from edgewright_agent.serving.slots import Loaded, Slots, rss_bytes
@@ -86,12 +86,8 @@ class Control:
 
     async def listen(self, path: Path) -> asyncio.Server:
         """Open the socket; one left by an earlier process is replaced."""
-        path.unlink(missing_ok=True)
-        before = os.umask(0o177)  # the socket is born with mode 0600, not narrowed afterwards
-        try:
+        with local_socket.place_for(path, 0o600):
             return await asyncio.start_unix_server(self._serve, path=path, limit=64 * 1024)
-        finally:
-            os.umask(before)
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         try:

@@ -7,7 +7,6 @@ A request is `<I length> <B name length> <name> <float32 watts…>`, an answer `
 
 import asyncio
 import logging
-import os
 import socket
 import struct
 from enum import IntEnum
@@ -16,6 +15,7 @@ from typing import Final, cast
 
 import numpy as np
 
+from edgewright_agent.serving import local_socket
 from edgewright_agent.serving.engine import Probabilities, Watts
 from edgewright_agent.serving.inference import BUSY, FAILED, Inference
 from edgewright_agent.serving.slots import Loaded, NoFiniteAnswer
@@ -137,14 +137,10 @@ def _sentence(status: Status, text: str) -> bytes:
 
 async def listen(inference: Inference, path: Path) -> asyncio.Server:
     """Open the socket, mode 0660, so that a group may use it; one left by an earlier process is replaced."""
-    path.unlink(missing_ok=True)
     connections: set[FrameProtocol] = set()
-    before = os.umask(0o117)
-    try:
+    with local_socket.place_for(path, 0o660):
         loop = asyncio.get_running_loop()
         return await loop.create_unix_server(lambda: FrameProtocol(inference, connections), path)
-    finally:
-        os.umask(before)
 
 
 class FrameClient:

@@ -16,11 +16,9 @@ import msgspec
 
 from edgewright_agent.serving.live import Live, Reading, Snapshot
 from edgewright_agent.serving.settings import ServingSettings
-from edgewright_agent.serving.window import is_reading
+from edgewright_agent.serving.window import CLOCK_SECONDS, is_reading
 
 log = logging.getLogger(__name__)
-CLOCK_SECONDS: Final = 3600
-"""A meter's clock may be so far ahead of the node's."""
 RETRY_SECONDS: Final = 30.0
 MAX_PAYLOAD: Final = 4096
 

@@ -21,11 +21,10 @@ from edgewright_agent.serving.inference import FAILED, Answer, Inference
 from edgewright_agent.serving.live import Live
 from edgewright_agent.serving.metrics import Metrics
 from edgewright_agent.serving.slots import Loaded
+from edgewright_agent.serving.window import CLOCK_SECONDS
 
 log = logging.getLogger(__name__)
 VERSION: Final = "0.1.0"
-CLOCK_SECONDS: Final = 3600
-"""A meter's clock may be so far ahead of the node's."""
 
 
 class Routes:

@@ -10,6 +10,8 @@ from edgewright_agent.serving.engine import Watts
 HOLD_SECONDS: Final = 60
 MAX_STEP_BACK: Final = 3600
 """A reading older than this means that the clock was set back, so the ring begins anew."""
+CLOCK_SECONDS: Final = 3600
+"""A meter's clock may be so far ahead of the node's."""
 
 
 class Ring:

@@ -42,20 +42,26 @@ def of_classes(
     return found
 
 
+def known(node: NodeFacts, figures: Figures | None, baselines: Mapping[str, Baseline]) -> Baseline:
+    """What the node is compared with: what it measured itself before, else what is usual in its class."""
+    usual = baselines.get(node.hardware_class, Baseline())
+    if figures is None:
+        return usual
+    return Baseline(
+        figures.previous_p95_microseconds or usual.p95_microseconds, figures.previous_rss_bytes or usual.rss_bytes
+    )
+
+
 def p95_ratio(node: NodeFacts, figures: Figures, baselines: Mapping[str, Baseline]) -> float | None:
     """The node's p95 over what it is compared with; none where nothing is known."""
-    before = figures.previous_p95_microseconds or _baseline(node, baselines).p95_microseconds
+    before = known(node, figures, baselines).p95_microseconds
     return figures.p95_microseconds / before if before and figures.p95_microseconds else None
 
 
 def rss_ratio(node: NodeFacts, figures: Figures, baselines: Mapping[str, Baseline]) -> float | None:
     """The same for the memory of the server."""
-    before = figures.previous_rss_bytes or _baseline(node, baselines).rss_bytes
+    before = known(node, figures, baselines).rss_bytes
     return figures.rss_bytes / before if before and figures.rss_bytes else None
-
-
-def _baseline(node: NodeFacts, baselines: Mapping[str, Baseline]) -> Baseline:
-    return baselines.get(node.hardware_class, Baseline())
 
 
 def _of_another(node: NodeFacts, manifest: str) -> Figures | None:

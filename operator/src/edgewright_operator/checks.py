@@ -57,8 +57,9 @@ def asked(
     nodes: Sequence[NodeFacts], gates: Gates, manifest: str, before: Mapping[str, Baseline]
 ) -> Iterator[Asked]:
     """The checks that apply, over nodes that serve the release. One that compares needs something to compare with."""
-    timed = [node for node in nodes if _known(node, manifest, before).p95_microseconds]
-    weighed = [node for node in nodes if _known(node, manifest, before).rss_bytes]
+    compared = [(node, baselines.known(node, node.figures(manifest), before)) for node in nodes]
+    timed = [node for node, usual in compared if usual.p95_microseconds]
+    weighed = [node for node, usual in compared if usual.rss_bytes]
     replacing = [node for node in nodes if _replaces(node, manifest)] if gates.min_agreement > 0 else []
     slowest, least, heaviest = gates.max_p95_ratio, gates.min_agreement, gates.max_rss_ratio
     yield _asked(Check.ERRORS, gates.max_error_rate, nodes, manifest, lambda _, it: _errors(it, gates.max_error_rate))
@@ -96,16 +97,6 @@ def _asked(
         if found is not None and isfinite(found[0]):
             readings.append(Reading(node, *found))
     return Asked(check, limit, at_least, rate, frozenset(node.name for node in nodes), tuple(readings))
-
-
-def _known(node: NodeFacts, manifest: str, before: Mapping[str, Baseline]) -> Baseline:
-    """What the node can be compared with."""
-    figures, usual = node.figures(manifest), before.get(node.hardware_class, Baseline())
-    if figures is None:
-        return usual
-    return Baseline(
-        figures.previous_p95_microseconds or usual.p95_microseconds, figures.previous_rss_bytes or usual.rss_bytes
-    )
 
 
 def _replaces(node: NodeFacts, manifest: str) -> bool:

@@ -208,6 +208,12 @@ async def test_a_benchmark_is_measured_in_a_child_and_not_repeated(node: Node) -
     assert 0 < entry.p50_microseconds <= entry.p95_microseconds < 1_000_000
     assert entry.rss_bytes > 10_000_000
     assert entry.digest != node.agent.ledger.record(NAME).live.file
+    asked_for: list[str] = []
+    serve = node.world.handler
+    node.world.handler = lambda request: asked_for.append(request.url.path) or serve(request)
+    assert await node.agent.once(node.world.spec(wish, benchmark=asked))
+    assert asked_for, "what a release says of a variant is not kept for a measurement"
+    assert not any(path.endswith(entry.digest.removeprefix("sha256:")) for path in asked_for), "nor fetched to be known"
 
 
 async def test_the_self_test_child_is_killed_and_its_parent_lives(world: Any, tmp_path: Path) -> None:

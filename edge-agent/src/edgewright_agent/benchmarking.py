@@ -54,6 +54,7 @@ async def measured(
 
 
 async def _one(held: Held, parsed: release.Release, runtime: str, tools: Tools, idle: Idle) -> Benchmark:
+    await fetching.files(held, parsed, tools.gateway, tools.store)
     try:
         data = tools.store.read(held.file, names.MAX_MODEL_BYTES)
     except BlobError as error:

@@ -17,7 +17,7 @@ from edgewright_contract.edgenode import Assignment
 
 async def release(
     wish: Assignment, registered_model: str, opened: trust.OpenedTrust, gateway: Gateway, store: Store
-) -> tuple[Held, releases.Release]:
+) -> Held:
     """Bring all files of the assigned variant into the store.
 
     Raises:
@@ -28,9 +28,8 @@ async def release(
     data = await _release_file(manifest, gateway, store)
     parsed = verify.check_release(data, manifest, registered_model, wish)
     held = verify.check_files(parsed, manifest, wish.variant, opened.digest)
-    await _blob(held.golden, names.MAX_GOLDEN_BYTES, gateway, store)
-    await _blob(held.file, parsed.variant(wish.variant).bytes, gateway, store)
-    return held, parsed
+    await files(held, parsed, gateway, store)
+    return held
 
 
 async def candidate(
@@ -41,20 +40,35 @@ async def candidate(
     gateway: Gateway,
     store: Store,
 ) -> tuple[Held, releases.Release]:
-    """The same for a variant that is only to be measured: the signed release says which version it is.
+    """Which files a variant has that is only to be measured: the signed release says which version it is.
+
+    The files themselves are not here yet.
 
     Raises:
         Refusal, Delay: as the checks and the download say.
         OSError: the disk refuses.
     """
     manifest = await _manifest(manifest_digest, registered_model, opened, gateway, store)
+    data = await _release_file(manifest, gateway, store)
     try:
-        parsed = releases.parse(await _release_file(manifest, gateway, store))
+        parsed = releases.parse(data)
     except releases.NotARelease as error:
         raise Refusal(Reason.NOT_A_RELEASE, str(error)) from None
     named = {"version": parsed.version, "sequence": parsed.sequence}
     wish = Assignment.model_validate({**named, "manifest": manifest_digest, "variant": variant})
-    return await release(wish, registered_model, opened, gateway, store)
+    parsed = verify.check_release(data, manifest, registered_model, wish)
+    return verify.check_files(parsed, manifest, variant, opened.digest), parsed
+
+
+async def files(held: Held, parsed: releases.Release, gateway: Gateway, store: Store) -> None:
+    """Bring golden windows and model file of a variant into the store, which hashes them as it takes them.
+
+    Raises:
+        Delay: as the download says.
+        OSError: the disk refuses.
+    """
+    await gateway.fetch(store, held.golden, names.MAX_GOLDEN_BYTES)
+    await gateway.fetch(store, held.file, parsed.variant(held.assignment.variant).bytes)
 
 
 def verified(held: Held, registered_model: str, opened: trust.OpenedTrust, store: Store) -> releases.Release:

@@ -57,8 +57,8 @@ async def step(
     """
     try:
         if record.state is ModelState.PENDING and record.target is not None:
-            held, _ = await fetching.release(record.target, wish.registered_model, opened, tools.gateway, tools.store)
-            return events.Fetched(held)
+            wanted = (record.target, wish.registered_model)
+            return events.Fetched(await fetching.release(*wanted, opened, tools.gateway, tools.store))
         if record.candidate is None:
             return None
         return await _with_candidate(record.state, record, record.candidate, wish, opened, ledger, tools)

@@ -11,14 +11,12 @@ from pydantic import ConfigDict, Field
 from edgewright_contract.conditions import Condition
 from edgewright_contract.digests import Digest
 from edgewright_contract.edgenode import Message
-from edgewright_contract.models import ApiModel
+from edgewright_contract.models import ApiModel, Timestamp
 from edgewright_contract.quantities import Duration, NodesOrPercent, Size
 from edgewright_contract.release import Name, VariantName
 
 _ATOMIC_LIST: dict[str, Any] = {"x-kubernetes-list-type": "atomic"}
 _BY_TYPE: dict[str, Any] = {"x-kubernetes-list-type": "map", "x-kubernetes-list-map-keys": ["type"]}
-_TIME: dict[str, Any] = {"format": "date-time"}
-Timestamp = Annotated[str, Field(json_schema_extra=_TIME)]
 
 
 def _rules(*rules: tuple[str, str]) -> ConfigDict:

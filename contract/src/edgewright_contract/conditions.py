@@ -9,7 +9,7 @@ from typing import Annotated
 
 from pydantic import Field
 
-from edgewright_contract.models import ApiModel
+from edgewright_contract.models import ApiModel, Timestamp
 
 
 class ConditionType(StrEnum):
@@ -104,7 +104,7 @@ class Condition(ApiModel):
     status: ConditionStatus
     reason: Annotated[str, Field(min_length=1, max_length=64)]
     message: Annotated[str, Field(max_length=1024)] = ""
-    last_transition_time: Annotated[str, Field(json_schema_extra={"format": "date-time"})]
+    last_transition_time: Timestamp
     """When the status last flipped (RFC 3339)."""
     observed_generation: Annotated[int, Field(ge=0)] = 0
 

@@ -11,7 +11,7 @@ from pydantic import Field
 
 from edgewright_contract.conditions import Condition
 from edgewright_contract.digests import Digest
-from edgewright_contract.models import ApiModel
+from edgewright_contract.models import ApiModel, Timestamp
 from edgewright_contract.release import Name, VariantName
 
 _ATOMIC: dict[str, Any] = {"x-kubernetes-map-type": "atomic"}
@@ -63,7 +63,7 @@ class AssignedModel(ApiModel):
     live: Annotated[Assignment | None, Field(json_schema_extra=_ATOMIC)] = None
     benchmark: Annotated[BenchmarkRequest | None, Field(json_schema_extra=_ATOMIC)] = None
     permit: Annotated[str | None, Field(max_length=4096)] = None
-    since: Annotated[str | None, Field(json_schema_extra={"format": "date-time"})] = None
+    since: Timestamp | None = None
     """When `live` was last changed."""
     removed_with_model: bool | None = None
     """True: deletionPolicy is Remove, so the entry goes when its CompressedModel does."""
@@ -97,8 +97,8 @@ class Hardware(ApiModel):
 class Trial(ApiModel):
     """The time in which a model that went live may still be reverted by the node itself."""
 
-    since: Annotated[str, Field(json_schema_extra={"format": "date-time"})]
-    until: Annotated[str, Field(json_schema_extra={"format": "date-time"})]
+    since: Timestamp
+    until: Timestamp
 
 
 class Served(ApiModel):
@@ -117,7 +117,7 @@ class Benchmark(ApiModel):
     p50_microseconds: Whole
     p95_microseconds: Whole
     rss_bytes: Whole
-    at: Annotated[str, Field(json_schema_extra={"format": "date-time"})]
+    at: Timestamp
 
 
 class Figures(ApiModel):
@@ -150,7 +150,7 @@ class Figures(ApiModel):
     """p95 of the release before on this node; 0: not known."""
     previous_rss_bytes: Whole = 0
     """Memory of the server with the release before; 0: not known."""
-    since: Annotated[str | None, Field(json_schema_extra={"format": "date-time"})] = None
+    since: Timestamp | None = None
 
 
 class ModelStatus(ApiModel):

@@ -1,7 +1,12 @@
 """The two pydantic bases: objects of the Kubernetes API (unknown fields pruned) and signed documents (strict)."""
 
-from pydantic import BaseModel, ConfigDict
+from typing import Annotated
+
+from pydantic import BaseModel, ConfigDict, Field
 from pydantic.alias_generators import to_camel
+
+Timestamp = Annotated[str, Field(json_schema_extra={"format": "date-time"})]
+"""A moment in a Kubernetes object (RFC 3339); `timestamps.rfc3339` writes it."""
 
 
 class ApiModel(BaseModel):

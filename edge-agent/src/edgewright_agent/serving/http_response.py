@@ -9,6 +9,7 @@ from edgewright_agent.serving.inference import Answer
 
 _JSON: Final = b"application/json"
 _OCTETS: Final = b"application/octet-stream"
+_HEAD_LENGTH: Final = protocol_v2.HEADER.encode()
 _STATUS: Final = {int(status): b"HTTP/1.1 %d %s\r\n" % (status, status.phrase.encode()) for status in HTTPStatus}
 
 
@@ -23,7 +24,7 @@ def http_response(answer: Answer, default_headers: Iterable[tuple[bytes, bytes]]
     if refused:
         parts.append(b"connection: close\r\n")
     if answer.head_length is not None:
-        parts.append(b"%s: %d\r\n" % (protocol_v2.HEADER.encode(), answer.head_length))
+        parts.append(b"%s: %d\r\n" % (_HEAD_LENGTH, answer.head_length))
     kind = _JSON if answer.head_length is None else _OCTETS
     parts.append(b"content-length: %d\r\ncontent-type: %s\r\n" % (len(answer.body), kind))
     if close and not refused:

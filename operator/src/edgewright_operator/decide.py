@@ -92,20 +92,12 @@ def _with_release(now: Round, status: CompressedModelStatus, release: ReleaseFac
 def _returned(now: Round, status: CompressedModelStatus, release: ReleaseFacts) -> Decision:
     """An older release that was good here is asked for again: everybody goes back at once, exposed nodes first."""
     target = history.ref(release)
-    leaving = [
-        node
-        for node in now.nodes
-        if node.assigned and node.assigned.live and node.assigned.live.sequence > target.sequence
-    ]
+    leaving = rollback.newer_than(now.nodes, target)
     away = rollback.back(now.model, leaving, now.nodes, target, now.now)
     missing = [node for node in leaving if node.name not in away.assignments]
     measuring = measure.chosen(now.model, release, waves.order(now.nodes, now.model.key, release.manifest), now.now)
     moves = waves.moves(now.model, release, missing, now.nodes, measuring, now.now)
-    permits = {
-        node.name: wish
-        for node in missing
-        if node.name in moves and (wish := rollback.permit_for(now.model, node, target)) is not None
-    }
+    permits = rollback.permits_for(now.model, missing, moves, target)
     status = history.ended(status, Outcome.PROMOTED, Reason.ALIAS_MOVED_BACK, now.now)
     status = status.model_copy(update={"last_good": target, "gate": None, "paused": None})
     status = _whole(now, status)

@@ -1,6 +1,6 @@
 """The way back: exposed nodes leave a condemned release at once, and an older one is returned to with permits. Pure."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Container, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
@@ -55,24 +55,29 @@ def back(
     """Assign `good` to the leaving nodes, each with the variant that it or its class ran of it, where one is known."""
     known = _known_variants(everyone, good.manifest) if leaving else {}
     assignments: dict[str, AssignedModel | None] = {}
-    permits: dict[str, PermitWish] = {}
     for node in leaving:
         variant = _own_variant(node, good.manifest) or known.get(node.hardware_class) or known.get("")
         if variant is None:
             continue
         live = Assignment(version=good.version, sequence=good.sequence, manifest=good.manifest, variant=variant)
         assignments[node.name] = waves.given(model, live, now)
-        if (wish := permit_for(model, node, good)) is not None:
-            permits[node.name] = wish
-    return Retreat(assignments, permits)
+    return Retreat(assignments, permits_for(model, leaving, assignments, good))
 
 
-def permit_for(model: ModelFacts, node: NodeFacts, target: ReleaseRef) -> PermitWish | None:
-    """The permit for a step to a lower sequence; to its own last known good a node goes back without one."""
-    before = node.assigned.live if node.assigned else None
-    if before is None or before.sequence <= target.sequence:
-        return None
-    return PermitWish(model.spec.source.registered_model, node.name, before.sequence, target.manifest)
+def permits_for(
+    model: ModelFacts, nodes: Iterable[NodeFacts], moves: Container[str], target: ReleaseRef
+) -> dict[str, PermitWish]:
+    """For a step to a lower sequence, of nodes in `moves`; to its own last known good a node goes back without one."""
+    return {
+        node.name: PermitWish(model.spec.source.registered_model, node.name, before, target.manifest)
+        for node in nodes
+        if node.name in moves and (before := _sequence(node)) > target.sequence
+    }
+
+
+def newer_than(nodes: Iterable[NodeFacts], target: ReleaseRef) -> list[NodeFacts]:
+    """Nodes that were given a release of a greater sequence: for them `target` is a step back."""
+    return [node for node in nodes if _sequence(node) > target.sequence]
 
 
 def renewals(model: ModelFacts, nodes: Iterable[NodeFacts], now: datetime) -> Retreat:
@@ -95,8 +100,7 @@ def wished(status: CompressedModelStatus, target: ReleaseRef, nodes: Iterable[No
     """Whether `target` is an older release that was good here: going to it is a rollback, without waves."""
     if quarantine.holds(status, target.manifest) is not None or not promoted(status, target.manifest):
         return False
-    others = (node.assigned for node in nodes if node.assigned_manifest() not in (None, target.manifest))
-    return any(held is not None and held.live is not None and held.live.sequence > target.sequence for held in others)
+    return any(node.assigned_manifest() != target.manifest for node in newer_than(nodes, target))
 
 
 def promoted(status: CompressedModelStatus, manifest: str) -> bool:
@@ -104,6 +108,11 @@ def promoted(status: CompressedModelStatus, manifest: str) -> bool:
     if status.last_good is not None and status.last_good.manifest == manifest:
         return True
     return any(entry.manifest == manifest and entry.outcome is Outcome.PROMOTED for entry in status.history)
+
+
+def _sequence(node: NodeFacts) -> int:
+    """Of the release that the node was given; -1: of none, and every release has a greater one."""
+    return node.assigned.live.sequence if node.assigned and node.assigned.live else -1
 
 
 def _own_variant(node: NodeFacts, manifest: str) -> str | None:

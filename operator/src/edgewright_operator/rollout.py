@@ -76,7 +76,8 @@ def advance(now: Round, status: CompressedModelStatus, release: ReleaseFacts) ->
     if step.live and field.judged.gate.verdict is not Verdict.PASS and _overdue(now):
         return _paused(now, status, step.standing.reason, step.standing.message)
     moves: dict[str, AssignedModel | None] = {**field.measuring.requests, **step.moves}
-    permits = _permits(now, release, step.moves)
+    # a release that is older than what a node has needs a permit, also where it goes by waves
+    permits = rollback.permits_for(now.model, now.nodes, step.moves, history.ref(release))
     against = {one.name: (one.reason, one.message) for one in field.judged.against}
     against |= {node.name: (str(Reason.NODE_DEADLINE), "neither live nor refused") for node in field.late}
     done = report.summarized(status, now.model, now.nodes, step.standing, now.now, against)
@@ -187,17 +188,6 @@ def _stuck(field: Field) -> bool:
 def _moves(now: Round, release: ReleaseFacts, field: Field, size: int) -> dict[str, AssignedModel]:
     due = [node for node in field.ordered[:size] if node.name not in field.aside]
     return waves.moves(now.model, release, due, field.ordered, field.measuring, now.now)
-
-
-def _permits(
-    now: Round, release: ReleaseFacts, moves: Mapping[str, AssignedModel]
-) -> dict[str, rollback.PermitWish]:
-    """A release that is older than what a node has needs a permit, also where it goes by waves."""
-    wishes = {}
-    for node in now.nodes:
-        if node.name in moves and (wish := rollback.permit_for(now.model, node, history.ref(release))) is not None:
-            wishes[node.name] = wish
-    return wishes
 
 
 def _standing(

@@ -79,9 +79,7 @@ def verified(held: Held, registered_model: str, opened: trust.OpenedTrust, store
     """
     wish = held.assignment
     try:
-        manifest: Manifest = verify.check_manifest(
-            store.read(wish.manifest, names.MAX_MANIFEST_BYTES), wish.manifest, opened, registered_model
-        )
+        manifest = stored_manifest(wish.manifest, registered_model, opened, store)
         parsed = verify.check_release(
             store.read(held.release, names.MAX_RELEASE_BYTES), manifest, registered_model, wish
         )
@@ -92,6 +90,19 @@ def verified(held: Held, registered_model: str, opened: trust.OpenedTrust, store
     except BlobError as error:
         raise Refusal(Reason.STORAGE_ERROR, str(error)) from None
     return parsed
+
+
+def stored_manifest(digest: str, registered_model: str, opened: trust.OpenedTrust, store: Store) -> Manifest:
+    """The manifest that lies in the store, if its signature holds under this trust.
+
+    Raises:
+        Refusal: BadSignature, BadDigest or StorageError.
+    """
+    try:
+        data = store.read(digest, names.MAX_MANIFEST_BYTES)
+    except BlobError as error:
+        raise Refusal(Reason.STORAGE_ERROR, str(error)) from None
+    return verify.check_manifest(data, digest, opened, registered_model)
 
 
 def verified_as_admitted(held: Held, registered_model: str, root: ec.EllipticCurvePublicKey, store: Store) -> None:

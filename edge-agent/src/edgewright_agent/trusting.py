@@ -70,7 +70,8 @@ class Believed:
             if record.live is None:
                 continue
             try:
-                fetching.verified(record.live, record.registered_model, self.opened, self._store)
+                manifest = record.live.assignment.manifest
+                fetching.stored_manifest(manifest, record.registered_model, self.opened, self._store)
             except Refusal as refusal:
                 if refusal.reason is Reason.BAD_SIGNATURE:
                     message = f"{record.name} serves what is no longer trusted: {refusal.message}"

@@ -185,10 +185,6 @@ class Store:
                 removed.append(path.name)
         return removed
 
-    def digests(self) -> set[str]:
-        """Digests of all blobs and unfinished downloads."""
-        return {"sha256:" + path.name.partition(".")[0] for path in self._blobs.iterdir()}
-
     def free_bytes(self) -> int:
         """Bytes that this process may still write; 0 where no further file can be made."""
         figures = os.statvfs(self.folder)

@@ -26,6 +26,7 @@ from onnx import helper
 sys.path.insert(0, str(Path(__file__).resolve().parent))
 
 from serving_peers import bench_model
+from serving_peers.report import deliver, say
 from serving_peers.servers import HERE, ONNX, Unavailable, environment, pin
 
 ENGINES: Final = {
@@ -40,11 +41,6 @@ NOT_MEASURED: Final = {
 }
 CHANNELS: Final = (8, 16, 32, 64, 88)
 TOLERANCE: Final = 1e-4
-
-
-def say(text: str) -> None:
-    """Progress, beside the result."""
-    print(text, file=sys.stderr, flush=True)
 
 
 def as_2d(data: bytes) -> bytes:
@@ -205,10 +201,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         print(f"| {count} | {row['conv1dMicroseconds']} | {row['conv2dMicroseconds']} | {row['gain']} |")
     if arguments.quick:
         print("Left out by --quick: four of seven rounds, three of five sizes.")
-    if arguments.out:
-        arguments.out.write_text(json.dumps(result, indent=1) + "\n")
-    if arguments.json:
-        print(json.dumps(result))
+    deliver(result, arguments.out, as_json=arguments.json)
     return 0
 
 

@@ -6,7 +6,6 @@ Examples:
 """
 
 import argparse
-import json
 import os
 import shutil
 import subprocess
@@ -20,6 +19,7 @@ from typing import Any, Final
 sys.path.insert(0, str(Path(__file__).resolve().parent))
 
 from serving_peers import bench_model
+from serving_peers.report import deliver, say
 from serving_peers.servers import Unavailable
 from serving_peers.site import ROOT, Site, zero_answers
 
@@ -159,11 +159,6 @@ def measure(folder: Path, idle_seconds: float) -> dict[str, Any]:
     }
 
 
-def say(text: str) -> None:
-    """Progress, beside the result."""
-    print(text, file=sys.stderr, flush=True)
-
-
 def main(argv: Sequence[str] | None = None) -> int:
     """Measure and print; 1 where the agent cannot be measured."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -181,10 +176,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         print(f"{name:>16}  {value}")
     if arguments.quick:
         print("Left out by --quick: all but 20 s of the 600 idle seconds.")
-    if arguments.out:
-        arguments.out.write_text(json.dumps(result, indent=1) + "\n")
-    if arguments.json:
-        print(json.dumps(result))
+    deliver(result, arguments.out, as_json=arguments.json)
     return 0
 
 

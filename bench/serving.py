@@ -25,6 +25,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parent))
 
 from serving_peers import bench_model, catalog, overload, wire
 from serving_peers.ours import Agent
+from serving_peers.report import deliver, say
 from serving_peers.servers import HERE, Door, Unavailable, client_binary, end, free_port, load, pin, start, start_peer
 
 LARGE, SMALL = 88, 16
@@ -32,11 +33,6 @@ LARGE, SMALL = 88, 16
 TRANSPORTS: Final = ("transportUnix", "transportTcp")
 """A uvloop server that answers constant bytes: what the machine takes for a round trip."""
 OUR_DOORS: Final = ("unix", "httpBinary", "httpJson")
-
-
-def say(text: str) -> None:
-    """Progress, beside the result."""
-    print(text, file=sys.stderr, flush=True)
 
 
 class Bench:
@@ -268,10 +264,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     print(table(result))
     if arguments.quick:
         print(f"\nLeft out by --quick: {result['leftOut']}.")
-    if arguments.out:
-        arguments.out.write_text(json.dumps(result, indent=1, ensure_ascii=False) + "\n")
-    if arguments.json:
-        print(json.dumps(result, ensure_ascii=False))
+    deliver(result, arguments.out, as_json=arguments.json, ensure_ascii=False)
     return 0
 
 

@@ -24,6 +24,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parent))
 
 from serving_peers import bench_model, wire
 from serving_peers.ours import Agent
+from serving_peers.report import deliver, say
 from serving_peers.servers import Unavailable, pin_this
 from serving_peers.site import Site, zero_answers
 
@@ -143,7 +144,7 @@ def _swap(agent: Agent, loads: Sequence[dict[str, Any]], swaps: int, pause: floa
         agent.ask({"op": "promote", "model": load["model"], "manifest": load["manifest"]})
         taken.append(time.perf_counter() - start)
         if index % 100 == 99:
-            print(f"{index + 1} of {swaps} swaps", file=sys.stderr, flush=True)
+            say(f"{index + 1} of {swaps} swaps")
     return taken
 
 
@@ -194,20 +195,17 @@ def main(argv: Sequence[str] | None = None) -> int:
     with tempfile.TemporaryDirectory(prefix="edgewright-swap-") as folder:
         try:
             result = measure(arguments.swaps or (100 if arguments.quick else 1000), Path(folder))
-            print("object change to Tested, with a real API server", file=sys.stderr, flush=True)
+            say("object change to Tested, with a real API server")
             changed = change_to_tested(Path(folder) / "site", 3 if arguments.quick else 9)
             result["changeToTestedMilliseconds"] = changed
         except Unavailable as error:
-            print(f"bench/swap.py: {error}", file=sys.stderr)
+            say(f"bench/swap.py: {error}")
             return 1
     for name, value in result.items():
         print(f"{name:>28}  {value}")
     if arguments.quick:
         print("Left out by --quick: 900 of the 1,000 swaps.")
-    if arguments.out:
-        arguments.out.write_text(json.dumps(result, indent=1) + "\n")
-    if arguments.json:
-        print(json.dumps(result))
+    deliver(result, arguments.out, as_json=arguments.json)
     return 1 if result["failed"] or result["mixed"] else 0
 
 

@@ -57,9 +57,7 @@ def advance(now: Round, status: CompressedModelStatus, release: ReleaseFacts) ->
     """One round of a rollout that is under way."""
     status = _resumed(now, status)
     if status.paused is not None:
-        held = status.paused
-        said = f"{held.message}; go on with `kubectl edgewright resume`, or go back with `kubectl edgewright rollback`"
-        return stand(now, status, Standing(Reason(held.reason), said, stalled=True))
+        return _held(now, status, status.paused)
     field, status = _seen(now, status, release)
     if not any(node.reachable for node in now.nodes):
         return stand(now, status, Standing(Reason.NODES_OFFLINE, "no selected node is reachable", reconciling=True))
@@ -237,9 +235,12 @@ def _promoted(now: Round, status: CompressedModelStatus, step: Step) -> Decision
 
 def _paused(now: Round, status: CompressedModelStatus, reason: Reason, message: str) -> Decision:
     held = Paused(reason=reason, message=message[:512], since=rfc3339(now.now), generation=now.model.generation)
-    status = status.model_copy(update={"paused": held})
-    said = f"{message}; go on with `kubectl edgewright resume`, or go back with `kubectl edgewright rollback`"
-    return stand(now, status, Standing(reason, said, stalled=True))
+    return _held(now, status.model_copy(update={"paused": held}), held)
+
+
+def _held(now: Round, status: CompressedModelStatus, held: Paused) -> Decision:
+    said = f"{held.message}; go on with `kubectl edgewright resume`, or go back with `kubectl edgewright rollback`"
+    return stand(now, status, Standing(Reason(held.reason), said, stalled=True))
 
 
 def _resumed(now: Round, status: CompressedModelStatus) -> CompressedModelStatus:

@@ -26,7 +26,9 @@ sys.path.insert(0, str(Path(__file__).resolve().parent))
 from serving_peers import bench_model, catalog, overload, wire
 from serving_peers.ours import Agent
 from serving_peers.report import deliver, say
-from serving_peers.servers import HERE, Door, Unavailable, client_binary, end, free_port, load, pin, start, start_peer
+from serving_peers.servers import HERE, Door, Unavailable, client_binary, end, load, pin, start, start_peer
+
+from edgewright_local.ports import free_ports
 
 LARGE, SMALL = 88, 16
 """Channels: about 120 µs and 20 µs on the machine that the goals were set on."""
@@ -59,7 +61,7 @@ class Bench:
     def start_echo(self, doors: Sequence[Door]) -> tuple[subprocess.Popen[bytes], list[Door]]:
         """The transport alone, for requests as long as ours."""
         unix, http = doors[0], doors[1]
-        port, path = free_port(), str(self.folder / "echo.sock")
+        port, path = free_ports(1)[0], str(self.folder / "echo.sock")
         command = [
             sys.executable,
             str(HERE / "echo.py"),

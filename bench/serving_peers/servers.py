@@ -208,12 +208,6 @@ def end(process: subprocess.Popen[bytes]) -> None:
     process.wait(10)
 
 
-def free_port() -> int:
-    """A port that was free a moment ago."""
-    with socket.create_server(("127.0.0.1", 0)) as probe:
-        return int(probe.getsockname()[1])
-
-
 def load(client: Path, door: Door, folder: Path, **options: float) -> dict[str, Any]:
     """One run of the load client on the second core.
 

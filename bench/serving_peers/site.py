@@ -12,13 +12,14 @@ from typing import Any, Self
 
 import httpx2
 from serving_peers import bench_model
-from serving_peers.servers import Unavailable, end, free_port
+from serving_peers.servers import Unavailable, end
 
 from edgewright_contract import bundle, keys, names, trust
 from edgewright_contract.digests import digest_of
 from edgewright_local.binaries import Binary, ensure
 from edgewright_local.cluster_api import read_manifests
 from edgewright_local.control_plane import ControlPlane
+from edgewright_local.ports import free_ports
 
 ROOT = Path(__file__).resolve().parents[2]
 MODEL = "default/m"
@@ -57,7 +58,7 @@ class Site:
     """One node with its agent; releases are signed here and offered by digest."""
 
     def __init__(self, folder: Path, python: str) -> None:
-        self.folder, self.python, self.port = folder, python, free_port()
+        self.folder, self.python, self.port = folder, python, free_ports(1)[0]
         self.node = f"node-{secrets.token_hex(3)}"
         self.plane = ControlPlane.start(folder / "plane", ensure((Binary.KUBE_APISERVER, Binary.ETCD), lambda _: None))
         self.blobs, self.process = Blobs(), None

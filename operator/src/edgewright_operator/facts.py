@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from edgewright_contract.compressedmodel import CompressedModelSpec, CompressedModelStatus
+from edgewright_contract.compressedmodel import CompressedModelSpec, CompressedModelStatus, DeletionPolicy
 from edgewright_contract.conditions import Reason
 from edgewright_contract.edgenode import AssignedModel, Figures, Hardware, ModelState, ModelStatus
 from edgewright_contract.release import Release
@@ -36,6 +36,11 @@ class ModelFacts:
     def key(self) -> str:
         """`namespace/name`, as it stands in EdgeNode.spec."""
         return f"{self.namespace}/{self.name}"
+
+    @property
+    def removed_with_model(self) -> bool | None:
+        """The deletion policy as it stands on a node's entry: Retain is left out."""
+        return True if self.spec.deletion_policy is DeletionPolicy.REMOVE else None
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,7 +5,6 @@ There is no finalizer: the policy stands on the node's entry, so a deletion whil
 
 from collections.abc import Iterable
 
-from edgewright_contract.compressedmodel import DeletionPolicy
 from edgewright_contract.edgenode import AssignedModel
 from edgewright_operator.facts import ModelFacts, NodeFacts
 
@@ -19,7 +18,7 @@ def left_behind(entry: AssignedModel) -> AssignedModel | None:
 
 def adopted(model: ModelFacts, nodes: Iterable[NodeFacts]) -> dict[str, AssignedModel]:
     """Entries that do not say what the spec says: the object was made anew, or its deletionPolicy edited."""
-    removed = True if model.spec.deletion_policy is DeletionPolicy.REMOVE else None
+    removed = model.removed_with_model
     found = {}
     for node in nodes:
         held = node.assigned

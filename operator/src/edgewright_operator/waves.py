@@ -106,13 +106,12 @@ def proven_first(due: Sequence[NodeFacts], manifest: str) -> list[NodeFacts]:
 
 def given(model: ModelFacts, live: Assignment, now: datetime) -> AssignedModel:
     """The entry that makes a node serve `live`; a permit or benchmark request of before is dropped."""
-    removed = True if model.spec.deletion_policy == "Remove" else None
     return AssignedModel(
         name=model.key,
         registered_model=model.spec.source.registered_model,
         live=live,
         since=rfc3339(now),
-        removed_with_model=removed,
+        removed_with_model=model.removed_with_model,
     )
 
 

@@ -84,11 +84,15 @@ class Keeper:
         return True
 
     async def _load_all(self) -> None:
+        await self._restore_all()
+        await self._server.ask({"op": "serve"})
+
+    async def _restore_all(self) -> None:
+        """As if the server held nothing yet."""
         self._serves = {}
         for name in self._ledger.names():
             self._ledger.apply(name, events.Unloaded())
             await self._restore(name)
-        await self._server.ask({"op": "serve"})
 
     async def renew(self) -> None:
         """Have a new process take over from one that has grown, and no connection refused.
@@ -101,10 +105,7 @@ class Keeper:
                 await self._server.hand_over(self._load_all)
             except (ServerDown, CommandRefused, OSError) as error:
                 _LOG.error("the server that has grown stays: %s", error)
-                self._serves = {}  # a step may have gone to the one that failed: everything is loaded again
-                for name in self._ledger.names():
-                    self._ledger.apply(name, events.Unloaded())
-                    await self._restore(name)
+                await self._restore_all()  # a step may have gone to the one that failed
                 return
             self.counts.server_ended(before)
             self._well_since = self._clock()

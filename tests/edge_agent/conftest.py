@@ -206,9 +206,7 @@ class FakeServer:
         return 0.0
 
     def _down(self, message: str) -> ServerDown:
-        down = ServerDown(Reason.CRASH_LOOP, message)
-        down.generation = self.generation
-        return down
+        return ServerDown(Reason.CRASH_LOOP, message, self.generation)
 
 
 class NoKube:

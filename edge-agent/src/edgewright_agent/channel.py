@@ -15,11 +15,11 @@ _LINE_LIMIT: Final = 1024 * 1024
 class ServerDown(Exception):
     """The server died, hung or did not start; the reason is for the record of the model on trial."""
 
-    def __init__(self, reason: Reason, message: str) -> None:
+    def __init__(self, reason: Reason, message: str, generation: int = 0) -> None:
         super().__init__(message)
         self.reason = reason
-        self.generation = 0
-        """Which server it was; set by its owner."""
+        self.generation = generation
+        """Which server it was; its owner knows."""
 
 
 class CommandRefused(Exception):

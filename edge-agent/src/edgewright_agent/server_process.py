@@ -135,9 +135,7 @@ class ServerProcess:
         return "does not answer" if code is None else f"ended with {code}"
 
     def _down(self, reason: Reason, message: str) -> ServerDown:
-        down = ServerDown(reason, message)
-        down.generation = self.generation
-        return down
+        return ServerDown(reason, message, self.generation)
 
 
 def _starved(before: Usage | None, now: Usage | None) -> float:

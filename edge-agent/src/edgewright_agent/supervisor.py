@@ -143,9 +143,7 @@ class Server:
 
     def _running(self) -> ServerProcess:
         if self._process is None:
-            down = ServerDown(Reason.CRASH_LOOP, "the server does not run")
-            down.generation = self._spawned
-            raise down
+            raise ServerDown(Reason.CRASH_LOOP, "the server does not run", self._spawned)
         return self._process
 
 

@@ -15,7 +15,7 @@ from edgewright_agent.store import Store
 from edgewright_contract.edgenode import AssignedModel, ModelState
 
 _LOG = logging.getLogger(__name__)
-SETTLED: Final = frozenset({ModelState.LIVE, ModelState.REJECTED, ModelState.REVERTED})
+SETTLED: Final = frozenset(ModelState) - lifecycle.UNDER_WAY
 """States in which nothing is under way."""
 BUILD_SECONDS: Final = 1_767_225_600
 """2026-01-01: a clock that shows less has never been set."""

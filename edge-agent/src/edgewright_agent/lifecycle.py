@@ -44,9 +44,10 @@ _STEPS: Final = {
     Tested: (ModelState.VERIFIED, ModelState.TESTED),
     Shadowed: (ModelState.TESTED, ModelState.SHADOW),
 }
-_UNDER_WAY: Final = frozenset(
+UNDER_WAY: Final = frozenset(
     {ModelState.PENDING, ModelState.FETCHED, ModelState.VERIFIED, ModelState.TESTED, ModelState.SHADOW}
 )
+"""States from which a step may still lead on; all others are settled."""
 _NOTHING_COUNTED: Final = {
     "live_since": None,
     "counted": None,
@@ -76,7 +77,7 @@ def transition(record: ModelRecord, event: Event, now: datetime) -> ModelRecord:
         case Refused(reason, message):
             return _refused(record, reason, message)
         case Delayed(reason, message):
-            under_way = record.state in _UNDER_WAY
+            under_way = record.state in UNDER_WAY
             return record.model_copy(update={"reason": reason.value, "message": message}) if under_way else record
         case _:
             return _suffered(record, event, now)
@@ -98,7 +99,7 @@ def _suffered(record: ModelRecord, event: Event, now: datetime) -> ModelRecord:
             return record.model_copy(update={"starts": max(0, record.starts - 1)})
         case Gone(reason, message):
             known = {"reason": reason.value, "message": message, "candidate": None}
-            return _moved(record, ModelState.PENDING, **known) if record.state in _UNDER_WAY else record
+            return _moved(record, ModelState.PENDING, **known) if record.state in UNDER_WAY else record
         case Unloaded():
             held = record.state is ModelState.SHADOW
             return record.model_copy(update={"state": ModelState.TESTED}) if held else record
@@ -127,7 +128,7 @@ def _assigned(record: ModelRecord, event: Assigned) -> ModelRecord:
         return record
     if record.target == wish and record.attempt == event.attempt:
         return record
-    if record.target == wish and record.state in _UNDER_WAY:  # trust, permit or class changed: checked again
+    if record.target == wish and record.state in UNDER_WAY:  # trust, permit or class changed: checked again
         state = ModelState.FETCHED if record.candidate else ModelState.PENDING
         return record.model_copy(update={"attempt": event.attempt, "state": state})
     reason = Reason.DOWNLOADING.value
@@ -160,7 +161,7 @@ def _promoted(record: ModelRecord, event: Promoted, now: datetime) -> ModelRecor
 
 
 def _refused(record: ModelRecord, reason: Reason, message: str) -> ModelRecord:
-    if record.state not in _UNDER_WAY:
+    if record.state not in UNDER_WAY:
         return record
     return _moved(record, ModelState.REJECTED, reason=reason.value, message=message, candidate=None)
 

@@ -141,7 +141,8 @@ def _check_input(kind: memoryview, window_seconds: int | None) -> None:
     if stated.get(_TENSOR_TYPE_ELEMENT) != _FLOAT:
         raise UnsafeModelError("the input must be a tensor of float32 watts")
     shape = wire.message(stated.get(_TENSOR_TYPE_SHAPE, memoryview(b"")))
-    sides = [dict(wire.fields(wire.message(side))).get(_DIM_VALUE) for field, side in wire.fields(shape) if field == 1]
+    dims = [dict(wire.fields(wire.message(side))) for field, side in wire.fields(shape) if field == _SHAPE_DIM]
+    sides = [dim.get(_DIM_VALUE) for dim in dims]
     if len(sides) not in (2, 3) or (window_seconds is not None and sides[-1] not in (None, window_seconds)):
         raise UnsafeModelError(f"the input has shape {sides}; the release says [batch, 1, {window_seconds}]")
 

@@ -8,7 +8,6 @@
  */
 #include <arpa/inet.h>
 #include <errno.h>
-#include <fcntl.h>
 #include <netinet/in.h>
 #include <netinet/tcp.h>
 #include <stdint.h>
@@ -26,7 +25,7 @@ enum { BUFFER = 1 << 18, STATUSES = 600 };
 
 struct connection {
     int fd, busy;
-    size_t have, sent;
+    size_t have;
     double started, next;
     uint32_t stream;
     int status;

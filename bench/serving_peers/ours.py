@@ -14,13 +14,13 @@ from serving_peers.servers import Unavailable, end, start
 class Agent:
     """A server process of the agent on a socket that this process owns."""
 
-    def __init__(self, folder: Path, python: str = sys.executable, *, core: int | None = 0) -> None:
+    def __init__(self, folder: Path, *, core: int | None = 0) -> None:
         folder.mkdir(parents=True, exist_ok=True)
         self.listening = socket.create_server(("127.0.0.1", 0), backlog=512)
         self.port = int(self.listening.getsockname()[1])
         self.control, self.frames = folder / "c.sock", folder / "f.sock"
         fd = self.listening.fileno()
-        command = [python, "-m", "edgewright_agent.serving", "--fd", str(fd), "--control", str(self.control)]
+        command = [sys.executable, "-m", "edgewright_agent.serving", "--fd", str(fd), "--control", str(self.control)]
         command += ["--frames", str(self.frames)]
         self.process: subprocess.Popen[bytes] = start(command, folder, {}, core=core, pass_fds=[fd])
         deadline = time.monotonic() + 30

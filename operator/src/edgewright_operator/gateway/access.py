@@ -118,8 +118,8 @@ class Access:
             raise Forbidden(f"the token of {caller.username} is not bound to a Node")
         return caller.node
 
-    async def require(self, caller: Caller, digest: str, intake: Intake) -> Taken | None:
-        """The release that the file belongs to (None: it is trust.json), if the node's EdgeNode names it.
+    async def require(self, caller: Caller, digest: str, intake: Intake) -> None:
+        """A file is for a node if its EdgeNode names it; the release that it belongs to is here then.
 
         Named are trust.json, the manifests, their small files, and the variants that stand there by name.
 
@@ -129,14 +129,12 @@ class Access:
         """
         node = self._node(caller)
         until, spec = self.specs.get(node, (0.0, EdgeNodeSpec()))
-        if self.clock() < until and (found := await _grant(spec, digest, intake))[0]:
-            return found[1]
+        if self.clock() < until and await _named(spec, digest, intake):
+            return
         spec = await self._spec(node)
         _keep(self.specs, node, (self.clock() + NODE_SECONDS, spec))
-        named, taken = await _grant(spec, digest, intake)
-        if not named:
+        if not await _named(spec, digest, intake):
             raise Forbidden(f"EdgeNode {node} does not name {digest}")
-        return taken
 
     async def _spec(self, node: str) -> EdgeNodeSpec:
         found = await self._send("GET", f"/apis/{names.API_VERSION}/{names.EDGE_NODES}/{node}")
@@ -159,11 +157,11 @@ class Access:
             raise ApiUnavailable(f"the API server cannot be asked: {type(error).__name__}") from None
 
 
-async def _grant(spec: EdgeNodeSpec, digest: str, intake: Intake) -> tuple[bool, Taken | None]:
-    """Whether the spec names the digest, and the release that it is of. One broken release does not hide another."""
+async def _named(spec: EdgeNodeSpec, digest: str, intake: Intake) -> bool:
+    """Whether the spec names the digest. One broken release does not hide another."""
     if digest == spec.trust:
         await intake.trusted(strict=False)  # brings it into the cache
-        return True, None
+        return True
     problem: Exception | None = None
     for model in spec.models:
         for manifest, variants in _wished(model):
@@ -175,10 +173,10 @@ async def _grant(spec: EdgeNodeSpec, digest: str, intake: Intake) -> tuple[bool,
                 problem = error
             else:
                 if digest in _digests(taken, variants):
-                    return True, taken
+                    return True
     if problem is not None:
         raise problem
-    return False, None
+    return False
 
 
 def _wished(model: AssignedModel) -> list[tuple[str, set[str]]]:

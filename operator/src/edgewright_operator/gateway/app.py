@@ -4,7 +4,6 @@ import asyncio
 from typing import Annotated, Final
 
 from fastapi import FastAPI, Request, Response
-from fastapi.exceptions import RequestValidationError
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from pydantic.alias_generators import to_camel
 from starlette.exceptions import HTTPException
@@ -125,10 +124,6 @@ def _refusals(app: FastAPI) -> None:
         return answers.sentence(
             error.status_code, reasons.get(error.status_code, "Refused"), str(error.detail), error.headers
         )
-
-    @app.exception_handler(RequestValidationError)
-    async def invalid(request: Request, error: RequestValidationError) -> Response:
-        return answers.sentence(422, "BadRequest", str(error.errors()[0]["msg"]))
 
     async def refused(request: Request, error: Exception) -> Response:
         status, reason = next(found for kind, found in _STATUS.items() if isinstance(error, kind))

@@ -7,9 +7,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Final
 
-CHUNK: Final = 1024 * 1024
 _Stamp = tuple[int, int, int]
 Write = Callable[[bytes], None]
 

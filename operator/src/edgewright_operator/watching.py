@@ -112,10 +112,8 @@ class Watched(Generic[V]):
 
     def put(self, view: V) -> None:
         """What a write answered, so that the next decision sees it; the watch may be behind or ahead."""
-        before = self.items.get(view.name)
-        if before is not None and newer(view.version, before.version):
-            self.items[view.name] = view
-            self.changed(view.name, before, view)
+        if view.name in self.items:
+            self._seen(view)
 
     def drop(self, name: str) -> None:
         """An object that turned out to be gone."""
@@ -143,11 +141,15 @@ class Watched(Generic[V]):
     def _replace(self, found: dict[str, V]) -> None:
         for name in [name for name in self.items if name not in found]:
             self.drop(name)
-        for name, view in found.items():
-            before = self.items.get(name)
-            if before is None or newer(view.version, before.version):
-                self.items[name] = view
-                self.changed(name, before, view)
+        for view in found.values():
+            self._seen(view)
+
+    def _seen(self, view: V) -> None:
+        """A version of an object, possibly an old one."""
+        before = self.items.get(view.name)
+        if before is None or newer(view.version, before.version):
+            self.items[view.name] = view
+            self.changed(view.name, before, view)
 
     async def _follow(self, version: str, until: float, backoff: Backoff) -> None:
         """Watch from `version`, reconnecting, until it is time to list anew."""
@@ -197,13 +199,12 @@ class Watched(Generic[V]):
         if event.type == "BOOKMARK":
             return _mark.decode(event.object).metadata.resource_version
         view = self.view(event.object)
-        before = self.items.get(view.name)
         if event.type == "DELETED":
+            before = self.items.get(view.name)
             if before is not None and not newer(before.version, view.version):
                 self.drop(view.name)
-        elif before is None or newer(view.version, before.version):
-            self.items[view.name] = view
-            self.changed(view.name, before, view)
+        else:
+            self._seen(view)
         return view.version
 
     def _accept(self, suffix: str) -> str:

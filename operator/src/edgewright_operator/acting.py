@@ -99,19 +99,19 @@ async def act(
     """
     async with httpx2.AsyncClient(timeout=10, trust_env=False) as client, asyncio.TaskGroup() as group:
         promql = Promql(settings.prometheus_url, client)
-        operator = assembled(cluster, registry, gateway, settings, group, promql)
+        operator = _assembled(cluster, registry, gateway, settings, group, promql)
         if show is not None:
             show(operator.fleet)
         await operator.run(group, follow)
 
 
-def assembled(
+def _assembled(
     cluster: Cluster,
     registry: MlflowRegistry,
     gateway: Gateway,
     settings: Settings,
     group: asyncio.TaskGroup,
-    promql: Promql | None = None,
+    promql: Promql,
 ) -> Operator:
     """The parts, wired; nothing runs yet."""
 

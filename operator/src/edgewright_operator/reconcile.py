@@ -18,7 +18,7 @@ from edgewright_operator.api import ClusterError, Conflict, NotLeading
 from edgewright_operator.cluster import Cluster
 from edgewright_operator.decide import Decision, Event, decide
 from edgewright_operator.facts import ModelFacts, SourceProblem
-from edgewright_operator.fleet import Fleet, Wish
+from edgewright_operator.fleet import Fleet, Wish, key_of
 from edgewright_operator.polling import Polling
 from edgewright_operator.promql import Promql
 from edgewright_operator.settings import Settings
@@ -114,7 +114,7 @@ class Reconciler:
         metadata = item["metadata"]
         fresh = await self.cluster.compressed_model(metadata["namespace"], metadata["name"])
         if fresh is None:
-            self.fleet.wishes.gone(f"{metadata['namespace']}/{metadata['name']}")
+            self.fleet.wishes.gone(key_of(item))
         else:
             self.fleet.wishes.seen(fresh)
 

@@ -86,11 +86,16 @@ def choose(release: Release, selection: Selection, measured: Mapping[str, Candid
     fitting, miss = _fitting(chosen, limits)
     shown = tuple(sorted(measured.values(), key=lambda it: (it.p50_microseconds, it.variant)))[:MOST_MEASURED]
     if not fitting:
-        return Choice(None, f"no variant meets the constraints; the nearest is {miss}"[:300], shown)
+        return unfit(miss, shown)
     rank = _RANK[selection.objective]
     winner = min(fitting, key=lambda variant: rank(variant, measured[variant.name].p50_microseconds))
     reason = f"best by {selection.objective} of {len(fitting)} that meet the constraints, of {len(chosen)} measured"
     return Choice(winner.name, reason, shown, winner.parent)
+
+
+def unfit(miss: str, shown: tuple[Candidate, ...] = ()) -> Choice:
+    """No variant; `miss` is the nearest."""
+    return Choice(None, f"no variant meets the constraints; the nearest is {miss}"[:300], shown)
 
 
 def unmeasured(found: Candidates, why: str) -> Choice:

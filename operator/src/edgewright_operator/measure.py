@@ -15,7 +15,7 @@ from edgewright_contract.edgenode import AssignedModel, Benchmark, BenchmarkRequ
 from edgewright_contract.quantities import seconds
 from edgewright_contract.release import Release
 from edgewright_contract.timestamps import rfc3339
-from edgewright_operator.choose import Candidates, Choice, candidates, choose, pinned, unmeasured
+from edgewright_operator.choose import Candidates, Choice, candidates, choose, pinned, unfit, unmeasured
 from edgewright_operator.facts import UNKNOWN_CLASS, ModelFacts, NodeFacts, ReleaseFacts
 
 CLASSES = 12
@@ -58,16 +58,14 @@ def chosen(model: ModelFacts, release: ReleaseFacts, ordered: Sequence[NodeFacts
     groups: dict[str, list[NodeFacts]] = {}
     for node in ordered:
         groups.setdefault(node.hardware_class, []).append(node)
+    if (fixed := pinned(release.release, model.spec.selection)) is not None:
+        return Measuring({name: ClassChoice(name, len(nodes), fixed) for name, nodes in groups.items()}, {})
     same = model.status.release is not None and model.status.release.manifest == release.manifest
     recorded = {entry.name: entry for entry in model.status.hardware_classes} if same else {}
-    fixed = pinned(release.release, model.spec.selection)
-    found = candidates(release.release, model.spec.selection) if fixed is None else None
+    found = candidates(release.release, model.spec.selection)
     classes: dict[str, ClassChoice] = {}
     requests: dict[str, AssignedModel] = {}
     for name, nodes in groups.items():
-        if found is None:
-            classes[name] = ClassChoice(name, len(nodes), fixed or Choice(None, ""))
-            continue
         one, asked = _class(model, release, name, nodes, found, recorded.get(name), now)
         classes[name] = one
         requests |= asked
@@ -106,8 +104,7 @@ def _class(
 ) -> tuple[ClassChoice, Mapping[str, AssignedModel]]:
     selection, count = model.spec.selection, len(nodes)
     if not found.names:
-        miss = f"no variant meets the constraints; the nearest is {found.miss}"[:300]
-        return ClassChoice(name, count, Choice(None, miss)), {}
+        return ClassChoice(name, count, unfit(found.miss)), {}
     if found.trivial and found.fallback == found.names[0] and selection.constraints.max_p95 is None:
         return ClassChoice(name, count, Choice(found.fallback, "the only candidate")), {}
     before = {entry.variant: entry for entry in recorded.candidates} if recorded else {}

@@ -376,7 +376,7 @@ def _cut() -> None:
 
 def _flusher() -> str:
     frame = sys._getframe(2)
-    while frame.f_code.co_name == "sync_folder" and frame.f_back:
+    while frame.f_code.co_name in ("sync_folder", "move") and frame.f_back:
         frame = frame.f_back
     return frame.f_code.co_name
 

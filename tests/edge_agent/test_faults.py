@@ -158,7 +158,7 @@ async def test_what_a_power_loss_leaves_at_every_operation(
 
 
 @pytest.mark.parametrize(
-    "site", [("_write", "file"), ("_write", "folder"), ("adopt_part", "file"), ("adopt_part", "folder")]
+    "site", [("replace_file", "file"), ("replace_file", "folder"), ("adopt_part", "file"), ("adopt_part", "folder")]
 )
 async def test_each_flush_is_needed(
     world: Any, faulty: Any, power_cut: type[BaseException], site: tuple[str, str]

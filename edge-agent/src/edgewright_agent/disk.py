@@ -1,7 +1,9 @@
 """The calls that touch the disk, as one value: what a test replaces to put a fault into each. Decides nothing."""
 
+import contextlib
 import errno
 import os
+import shutil
 import stat
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -62,6 +64,55 @@ def read_all(descriptor: int, limit: int) -> bytes:
         parts.append(part)
         size += len(part)
     return b"".join(parts)
+
+
+def replace_file(ops: FileOps, path: Path, data: bytes) -> None:
+    """Write the file anew, for nobody else to read: a power loss leaves the old or the new, never a half.
+
+    Raises:
+        OSError: the disk refuses; the old file still stands.
+    """
+    temporary = path.with_name(path.name + ".tmp")
+    try:
+        descriptor = ops.open(temporary, CREATE)
+    except FileExistsError:  # left by a crash, or planted
+        remove(ops, temporary)
+        descriptor = ops.open(temporary, CREATE)
+    try:
+        write_all(ops, descriptor, data)
+        ops.fsync(descriptor)
+    except OSError:
+        with contextlib.suppress(OSError):  # what fsync refused is never written to again
+            ops.unlink(temporary)
+        raise
+    finally:
+        os.close(descriptor)
+    move(ops, temporary, path)
+
+
+def move(ops: FileOps, source: Path, target: Path) -> None:
+    """Give a flushed file its name, for good.
+
+    Raises:
+        OSError: the disk refuses.
+    """
+    if target.is_dir() and not target.is_symlink():  # nothing of ours; it would stop the rename
+        remove(ops, target)
+    ops.replace(source, target)
+    sync_folder(ops, target.parent)
+
+
+def remove(ops: FileOps, path: Path) -> None:
+    """Have nothing of this name, whatever it is.
+
+    Raises:
+        OSError: the disk refuses.
+    """
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path)
+        return
+    with contextlib.suppress(FileNotFoundError):
+        ops.unlink(path)
 
 
 def sync_folder(ops: FileOps, folder: Path) -> None:

@@ -7,7 +7,6 @@ import asyncio
 import base64
 import json
 import logging
-import os
 import random
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -69,24 +68,6 @@ def request(bound: Claims, audience: str | None) -> dict[str, Any]:
     return {"apiVersion": "authentication.k8s.io/v1", "kind": "TokenRequest", "spec": spec}
 
 
-def replace_file(path: Path, text: str, ops: disk.FileOps) -> None:
-    """Write a secret so that a power loss leaves the old or the new one.
-
-    Raises:
-        OSError: the disk refuses.
-    """
-    temporary = path.with_name(path.name + ".tmp")
-    temporary.unlink(missing_ok=True)
-    descriptor = ops.open(temporary, disk.CREATE)
-    try:
-        disk.write_all(ops, descriptor, text.encode())
-        ops.fsync(descriptor)
-    finally:
-        os.close(descriptor)
-    ops.replace(temporary, path)
-    disk.sync_folder(ops, path.parent)
-
-
 class Renewal:
     """Keeps the node's two tokens alive."""
 
@@ -125,7 +106,7 @@ class Renewal:
             answer = await self._kube.create(path_of_account, request(present, audience))
             token = str(answer["status"]["token"])
             fresh = claims(token)
-            replace_file(path, token, self._ops)
+            disk.replace_file(self._ops, path, token.encode())
         except (KubeError, OSError, NotAToken, LookupError, TypeError) as error:
             lost = isinstance(error, KubeError) and error.status == _UNAUTHORIZED
             hint = "; the token expired or its Node is gone: run edgewright nodes join" if lost else ""

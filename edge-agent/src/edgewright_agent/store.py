@@ -3,11 +3,9 @@
 A crash at any point leaves the old or the new, never a half. Bytes are hashed again whenever they are read.
 """
 
-import contextlib
 import errno
 import fcntl
 import os
-import shutil
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Final, TypeVar
@@ -90,7 +88,7 @@ class Store:
     def put(self, data: bytes) -> str:
         """Write a blob; its digest."""
         digest = digest_of(data)
-        self._write(self.path(digest), data)
+        disk.replace_file(self.ops, self.path(digest), data)
         return digest
 
     def open_part(self, digest: str) -> int:
@@ -105,7 +103,7 @@ class Store:
         except OSError as error:
             if error.errno not in (errno.ELOOP, errno.EINVAL, errno.ENXIO, errno.EISDIR):
                 raise
-            _remove(self.ops, part)
+            disk.remove(self.ops, part)
             return disk.open_plain(self.ops, part, disk.APPEND)
 
     def adopt_part(self, digest: str, limit: int) -> None:
@@ -121,16 +119,14 @@ class Store:
             if digest_of(data) != digest:
                 raise BlobError(f"the bytes fetched for {digest} have another digest")
         except BlobError:
-            _remove(self.ops, part)
+            disk.remove(self.ops, part)
             raise
         descriptor = disk.open_plain(self.ops, part, disk.APPEND)
         try:
             self.ops.fsync(descriptor)
         finally:
             os.close(descriptor)
-        self._clear(self.path(digest))
-        self.ops.replace(part, self.path(digest))
-        disk.sync_folder(self.ops, self._blobs)
+        disk.move(self.ops, part, self.path(digest))
 
     def load(self) -> AgentState:
         """The state; a new one on a new node. What was seen highest stands in a second file, so it is never forgotten.
@@ -167,9 +163,9 @@ class Store:
             OSError: the disk refuses; what was saved before still stands.
         """
         if state.floors != (self._floors or Floors()):
-            self._write(self.folder / FLOORS_FILE, state.floors.model_dump_json(by_alias=True).encode())
+            disk.replace_file(self.ops, self.folder / FLOORS_FILE, state.floors.model_dump_json(by_alias=True).encode())
             self._floors = state.floors
-        self._write(self.folder / STATE_FILE, state.model_dump_json(by_alias=True).encode())
+        disk.replace_file(self.ops, self.folder / STATE_FILE, state.model_dump_json(by_alias=True).encode())
 
     def collect(self, keep: Iterable[str]) -> list[str]:
         """Remove blobs, parts and leftovers that nobody needs; the names removed.
@@ -181,7 +177,7 @@ class Store:
         removed = []
         for path in sorted(self._blobs.iterdir()):
             if path.name.partition(".")[0] not in kept:
-                _remove(self.ops, path)
+                disk.remove(self.ops, path)
                 removed.append(path.name)
         return removed
 
@@ -191,30 +187,6 @@ class Store:
         if figures.f_files and not figures.f_favail:
             return 0
         return figures.f_bavail * figures.f_frsize
-
-    def _write(self, path: Path, data: bytes) -> None:
-        temporary = path.with_name(path.name + ".tmp")
-        try:
-            descriptor = self.ops.open(temporary, disk.CREATE)
-        except FileExistsError:  # left by a crash, or planted
-            _remove(self.ops, temporary)
-            descriptor = self.ops.open(temporary, disk.CREATE)
-        try:
-            disk.write_all(self.ops, descriptor, data)
-            self.ops.fsync(descriptor)
-        except OSError:
-            with contextlib.suppress(OSError):  # what fsync refused is never written to again
-                self.ops.unlink(temporary)
-            raise
-        finally:
-            os.close(descriptor)
-        self._clear(path)
-        self.ops.replace(temporary, path)
-        disk.sync_folder(self.ops, path.parent)
-
-    def _clear(self, path: Path) -> None:
-        if path.is_dir() and not path.is_symlink():  # nothing of ours; it would stop the rename
-            _remove(self.ops, path)
 
     def _read_plain(self, path: Path, limit: int) -> bytes:
         try:
@@ -230,11 +202,3 @@ class Store:
         if len(data) > limit:
             raise BlobError(f"{path.name}: longer than {limit} bytes")
         return data
-
-
-def _remove(ops: FileOps, path: Path) -> None:
-    if path.is_dir() and not path.is_symlink():
-        shutil.rmtree(path)
-        return
-    with contextlib.suppress(FileNotFoundError):
-        ops.unlink(path)

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import os
+import re
 import secrets
 import shutil
 import sys
@@ -47,6 +49,32 @@ def _tell(progress: Progress) -> None:
     if progress.phase is Phase.CACHED:
         return
     print(progress, file=sys.__stderr__, flush=True)
+
+
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    """One test for each query of the dashboards: `rollback_query` those about rollbacks, `dashboard_query` the rest."""
+    for argument, wanted in (("dashboard_query", False), ("rollback_query", True)):
+        if argument in metafunc.fixturenames:
+            found = {name: it for name, it in _queries().items() if ("edgewright_rollbacks_total" in it) is wanted}
+            metafunc.parametrize(argument, found.values(), ids=found.keys())
+
+
+def _queries() -> dict[str, str]:
+    """`board: panel letter` → expression, the variables filled in as Grafana does for "All"."""
+    found = {}
+    for board in sorted((_ROOT / "deploy" / "k8s" / "monitoring" / "dashboards").glob("*.json")):
+        for panel in (panel for panel in json.loads(board.read_text())["panels"] if panel["type"] != "row"):
+            for target in panel["targets"]:
+                filled = re.sub(r"\$(model|instance)\b", ".*", target["expr"]).replace("$__rate_interval", "10s")
+                found[f"{board.stem}: {panel['title']} {target['refId']}"] = filled
+    assert found
+    return found
+
+
+@pytest.fixture(scope="session")
+def dashboard_queries() -> list[str]:
+    """Every query of the dashboards."""
+    return list(_queries().values())
 
 
 @pytest.fixture(scope="session")

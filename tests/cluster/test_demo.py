@@ -50,7 +50,7 @@ def demo(tmp_path: Path, tiny_recipe_file: Path, tracebase_folder: Path) -> Run:
 
 @pytest.mark.timeout(600)
 def test_the_demo_rolls_out_and_swaps_without_a_failed_request_and_leaves_nothing(
-    demo: Run, tmp_path: Path, every_binary: dict[Binary, Path]
+    demo: Run, tmp_path: Path, every_binary: dict[Binary, Path], dashboard_queries: list[str]
 ) -> None:
     running = demo("--json")  # without --exit: as a person runs it, who looks and presses Ctrl-C
     try:
@@ -62,7 +62,7 @@ def test_the_demo_rolls_out_and_swaps_without_a_failed_request_and_leaves_nothin
         assert all("<html" in httpx2.get(page).text for page in pages)
         assert all("edgewright_inference_seconds" in httpx2.get(f"{page}/metrics").text for page in pages)
         assert httpx2.get(summary["urls"]["mlflow"]).status_code == 200
-        assert _without_samples(summary["urls"], tmp_path / "prometheus", every_binary) == []
+        assert _without_samples(dashboard_queries, summary["urls"], tmp_path / "prometheus", every_binary) == []
         running.send_signal(signal.SIGINT)
         running.communicate(timeout=60)
     finally:
@@ -104,8 +104,10 @@ def test_a_demo_whose_starter_was_killed_is_ended_by_stop(
     assert still_running(tmp_path / "demo") == []
 
 
-def _without_samples(urls: dict[str, str], folder: Path, every_binary: dict[Binary, Path]) -> list[str]:
-    """Dashboard queries that a Prometheus which scrapes the running demo answers with nothing."""
+def _without_samples(
+    queries: list[str], urls: dict[str, str], folder: Path, every_binary: dict[Binary, Path]
+) -> list[str]:
+    """The queries that a Prometheus which scrapes the running demo answers with nothing."""
     parts = {"agent": NODES, "operator": ("operator",), "gateway": ("gateway",)}
     places = {**urls, "operator": urls["operator metrics"].removesuffix("/metrics")}
     targets = [ScrapeTarget(job, [urlsplit(places[name]).netloc for name in them]) for job, them in parts.items()]
@@ -117,19 +119,10 @@ def _without_samples(urls: dict[str, str], folder: Path, every_binary: dict[Bina
     try:
         for node in NODES:
             httpx2.post(f"{urls[node]}/v1/readings", json=readings).raise_for_status()
-        return [query for query in _queries() if not _answered(prometheus, query)]
+        return [query for query in queries if not _answered(prometheus, query)]
     finally:
         load.stop()
         prometheus.stop()
-
-
-def _queries() -> list[str]:
-    """Expressions of all panels of the dashboards, the variables filled in as Grafana does for "All"."""
-    boards = [json.loads(file.read_text()) for file in sorted((ROOT / "deploy/k8s/monitoring/dashboards").glob("*"))]
-    panels = [panel for board in boards for panel in board["panels"] if panel["type"] != "row"]
-    found = [target["expr"] for panel in panels for target in panel["targets"]]
-    assert found
-    return [re.sub(r"\$(model|instance)\b", ".*", text).replace("$__rate_interval", "10s") for text in found]
 
 
 def _answered(prometheus: PrometheusServer, query: str) -> bool:

@@ -7,13 +7,16 @@ import os
 import re
 import secrets
 import shutil
+import subprocess
 import sys
 import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import httpx2
 import pytest
+import yaml
 
 from edgewright_contract import names
 from edgewright_local.binaries import Binary, Phase, Progress, ensure, missing
@@ -107,6 +110,19 @@ def binaries() -> dict[Binary, Path]:
 def every_binary() -> dict[Binary, Path]:
     """The controller-manager, kubectl, Prometheus and promtool as well (a first build takes some minutes more)."""
     return ensure(tuple(Binary), _tell)
+
+
+@pytest.fixture(scope="session")
+def kustomized(every_binary: dict[Binary, Path]) -> Callable[[Path], list[dict[str, Any]]]:
+    """The objects of a folder as a real kustomize renders them."""
+
+    def render(folder: Path) -> list[dict[str, Any]]:
+        command = [every_binary[Binary.KUBECTL], "kustomize", folder]
+        rendered = subprocess.run(command, capture_output=True, text=True, timeout=60)
+        assert rendered.returncode == 0, rendered.stderr
+        return list(yaml.safe_load_all(rendered.stdout))
+
+    return render
 
 
 @pytest.fixture(scope="session")

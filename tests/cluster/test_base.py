@@ -3,17 +3,14 @@
 from __future__ import annotations
 
 import secrets
-import subprocess
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import httpx2
 import pytest
-import yaml
 
 from edgewright_contract import names
-from edgewright_local.binaries import Binary
 from edgewright_local.cluster_api import read_manifests
 from edgewright_local.control_plane import ControlPlane
 
@@ -91,12 +88,9 @@ def test_only_the_folder_on_the_node_keeps_the_agent_from_it(
 
 
 def test_the_restricted_overlay_meets_it_as_a_whole(
-    restricted: Callable[[dict[str, Any]], httpx2.Response], every_binary: dict[Binary, Path]
+    restricted: Callable[[dict[str, Any]], httpx2.Response], kustomized: Callable[[Path], list[dict[str, Any]]]
 ) -> None:
-    command = [every_binary[Binary.KUBECTL], "kustomize", _K8S / "overlays" / "restricted"]
-    rendered = subprocess.run(command, capture_output=True, text=True, timeout=60)
-    assert rendered.returncode == 0, rendered.stderr
-    documents = list(yaml.safe_load_all(rendered.stdout))
+    documents = kustomized(_K8S / "overlays" / "restricted")
     for document in (found for found in documents if found["kind"] in ("Deployment", "DaemonSet")):
         answer = restricted(document)
         assert answer.status_code == 201, answer.text

@@ -35,16 +35,18 @@ def helm(every_binary: dict[Binary, Path]) -> Render:
 
 def _objects(rendered: subprocess.CompletedProcess[str]) -> Objects:
     assert rendered.returncode == 0, rendered.stderr
-    found = [document for document in yaml.safe_load_all(rendered.stdout) if document]
+    return _named([document for document in yaml.safe_load_all(rendered.stdout) if document])
+
+
+def _named(found: list[dict[str, Any]]) -> Objects:
     named = {(document["kind"], document["metadata"]["name"]): document for document in found}
     assert len(named) == len(found), "two objects share kind and name"
     return named
 
 
 @pytest.fixture(scope="session")
-def base(every_binary: dict[Binary, Path]) -> Objects:
-    command = [every_binary[Binary.KUBECTL], "kustomize", _ROOT / "deploy" / "k8s" / "base"]
-    return _objects(subprocess.run(command, capture_output=True, text=True, timeout=60))
+def base(kustomized: Callable[[Path], list[dict[str, Any]]]) -> Objects:
+    return _named(kustomized(_ROOT / "deploy" / "k8s" / "base"))
 
 
 def test_with_its_defaults_it_holds_what_the_base_holds(helm: Render, base: Objects) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import subprocess
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -62,11 +63,10 @@ def test_the_wrapped_rules_are_the_plain_ones() -> None:
     assert wrapped["spec"] == yaml.safe_load((_MONITORING / "rules.yaml").read_text())
 
 
-def test_kustomize_carries_rules_monitors_and_dashboards(every_binary: dict[Binary, Path]) -> None:
-    command = [every_binary[Binary.KUBECTL], "kustomize", _MONITORING]
-    rendered = subprocess.run(command, capture_output=True, text=True, timeout=60)
-    assert rendered.returncode == 0, rendered.stderr
-    found = {document["kind"]: document for document in yaml.safe_load_all(rendered.stdout)}
+def test_kustomize_carries_rules_monitors_and_dashboards(
+    kustomized: Callable[[Path], list[dict[str, Any]]],
+) -> None:
+    found = {document["kind"]: document for document in kustomized(_MONITORING)}
     assert set(found) == {"PrometheusRule", "PodMonitor", "ConfigMap"}
     assert set(found["ConfigMap"]["data"]) == {path.name for path in (_MONITORING / "dashboards").iterdir()}
 

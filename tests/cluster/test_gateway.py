@@ -8,7 +8,7 @@ import secrets
 import signal
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -206,15 +206,11 @@ async def test_what_mlflow_lacks_is_a_reason(site: Site, name: str) -> None:
 
 
 async def test_a_registry_that_is_away_moves_nothing(site: Site, name: str) -> None:
-    away = Site(site.plane, MlflowServer(site.folder, "http://127.0.0.1:9", site.mlflow.process), *_rest(site))
+    away = replace(site, mlflow=MlflowServer(site.folder, "http://127.0.0.1:9", site.mlflow.process))
     found = await away.resolve(name)
     assert isinstance(found, SourceProblem)
     assert found.reason is Reason.SOURCE_UNAVAILABLE
     assert "http://127.0.0.1:9" in found.message
-
-
-def _rest(site: Site) -> tuple[Part, Path, Callable[..., Any]]:
-    return site.gateway, site.folder, site.small_release
 
 
 @pytest.mark.parametrize(

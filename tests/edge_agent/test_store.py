@@ -99,9 +99,15 @@ def test_a_device_is_refused_by_what_it_is() -> None:
         open_plain(FileOps(), Path("/dev/null"), READ)
 
 
+def _put(store: Store, data: bytes) -> str:
+    digest = digest_of(data)
+    store.path(digest).write_bytes(data)
+    return digest
+
+
 def test_changed_bytes_links_and_long_files_are_refused(tmp_path: Path) -> None:
     store = Store(tmp_path)
-    digest = store.put(b"good")
+    digest = _put(store, b"good")
     assert store.read(digest, 4) == b"good"
     with pytest.raises(BlobError, match="longer"):
         store.read(digest, 3)
@@ -117,7 +123,7 @@ def test_changed_bytes_links_and_long_files_are_refused(tmp_path: Path) -> None:
 
 def test_collection_keeps_what_is_named(tmp_path: Path) -> None:
     store = Store(tmp_path)
-    kept, gone = store.put(b"kept"), store.put(b"gone")
+    kept, gone = _put(store, b"kept"), _put(store, b"gone")
     store.part(gone).write_bytes(b"half")
     store.collect({kept})
     assert store.has(kept, 10)

@@ -85,12 +85,6 @@ class Store:
             return False
         return True
 
-    def put(self, data: bytes) -> str:
-        """Write a blob; its digest."""
-        digest = digest_of(data)
-        disk.replace_file(self.ops, self.path(digest), data)
-        return digest
-
     def open_part(self, digest: str) -> int:
         """A descriptor to append to the unfinished download; what is no plain file is put out of the way first.
 

@@ -18,10 +18,8 @@ import httpx2
 import numpy as np
 import pytest
 import yaml
-from onnx import TensorProto, helper, numpy_helper
 
 from edgewright_contract import names
-from edgewright_contract import release as contract
 from edgewright_local.binaries import Binary
 from edgewright_local.control_plane import ControlPlane
 from edgewright_local.credentials import Credentials, prepare
@@ -33,9 +31,9 @@ from edgewright_local.traffic import Traffic
 from edgewright_pipelines import publish, registry, release, signing_keys
 from edgewright_pipelines.signing_keys import Role
 
-WINDOW, LABELS = 64, ("idle", "kettle", "fridge")
+WINDOW = 64
+"""Seconds, of `runnable_release`."""
 _ROOT = Path(__file__).parents[3]
-_NOW = 1_790_000_000.0
 
 
 @dataclass(frozen=True)
@@ -53,33 +51,10 @@ class Scraped:
     pids: dict[str, int]
 
 
-def _tiny() -> bytes:
-    """Softmax over mean watts / 1000 times [-1, 1, 0]: low watts say idle, high ones kettle."""
-    weight = np.stack([-np.ones(WINDOW), np.ones(WINDOW), np.zeros(WINDOW)], 1).astype(np.float32) / (WINDOW * 1000)
-    nodes = [
-        helper.make_node("Flatten", ["watts"], ["flat"], axis=1),
-        helper.make_node("MatMul", ["flat", "w"], ["logits"]),
-        helper.make_node("Softmax", ["logits"], ["probabilities"], axis=1),
-    ]
-    watts = helper.make_tensor_value_info("watts", TensorProto.FLOAT, ["batch", 1, WINDOW])
-    answer = helper.make_tensor_value_info("probabilities", TensorProto.FLOAT, ["batch", len(LABELS)])
-    graph = helper.make_graph(nodes, "tiny", [watts], [answer], [numpy_helper.from_array(weight, "w")])
-    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 20)], ir_version=10)
-    return bytes(model.SerializeToString())
-
-
-def _unsigned(name: str, good: bool = True) -> release.UnsignedRelease:
-    digest = f"sha256:{'3' * 64}"
-    origin = release.Origin(name, digest, digest, True, datetime.fromtimestamp(_NOW, UTC))
-    figures = release.Figures(3 * WINDOW, 3 * WINDOW, 1.0, 2.0, None)
-    variant = release.BuiltVariant("base-fp32", _tiny(), contract.Precision.FP32, None, None, figures)
-    golden = np.stack([np.full(WINDOW, 5), np.full(WINDOW, 2000)]).astype(np.uint16)
-    reference = release.reference_of(LABELS, np.array([0, 1]), golden)
-    window = contract.Window(seconds=WINDOW, hop_seconds=16)
-    built = release.build(origin, window, LABELS, [variant], golden, reference, tolerance=0.01)
-    if not good:
-        (entry,) = built.draft["variants"]
-        entry["golden"]["answers"] = [list(reversed(row)) for row in entry["golden"]["answers"]]
+def _answering_otherwise(built: release.UnsignedRelease) -> release.UnsignedRelease:
+    """The golden answers turned round, so that every node refuses it."""
+    (entry,) = built.draft["variants"]
+    entry["golden"]["answers"] = [list(reversed(row)) for row in entry["golden"]["answers"]]
     return built
 
 
@@ -187,6 +162,7 @@ def scraped(
     run_directory: Path,
     every_binary: dict[Binary, Path],
     confinement: tuple[str, ...],
+    runnable_release: Callable[[str], release.UnsignedRelease],
 ) -> Iterator[Scraped]:
     """MLflow → gateway → operator → agent, as shipped: manifests, roles, policies, TLS; the first release Live."""
     folder, plane = run_directory / "site", control_plane
@@ -196,7 +172,8 @@ def scraped(
 
     def published(good: bool) -> None:
         key = keys.private(Role.RELEASE)
-        publish.to_mlflow(_unsigned(model, good), key, client, alias="production", now=time.time())
+        unsigned = runnable_release(model) if good else _answering_otherwise(runnable_release(model))
+        publish.to_mlflow(unsigned, key, client, alias="production", now=time.time())
 
     published(True)
     plane.create_node(node, {names.LABEL_AGENT: "true", "site": node})

@@ -94,7 +94,7 @@ async def test_the_fence_is_asked_after_the_wait_for_a_turn(door: Door) -> None:
     assert door.seen == []
 
 
-async def test_nobody_there_is_unavailable(door: Door) -> None:
+async def test_nobody_there_is_unavailable() -> None:
     async with ApiClient(Configuration(host="http://127.0.0.1:1")) as client:
         api = Api(client, Pacing(), lambda: True)
         with pytest.raises(Unavailable, match="GET /x: ClientConnectorError"):

@@ -298,14 +298,6 @@ class Stage:
         assert answer.is_success, f"{method} {path}: {answer.status_code} {answer.text}"
         return dict(answer.json())
 
-    async def operate(self, world: World, until: Callable[[World], bool], lives: int | None = None) -> bool:
-        """One operator process until the world is as wanted, or until it is killed; whether it was killed."""
-        process = Process(self, world)
-        try:
-            return await process.until(until, lives)
-        finally:
-            await process.end()
-
 
 class Process:
     """One operator process, begun at once."""

@@ -283,27 +283,3 @@ def joins() -> Callable[..., None]:
 @pytest.fixture
 def finishes() -> Callable[..., None]:
     return finished
-
-
-@pytest.fixture
-def played() -> Callable[..., Any]:
-    """The agents go on obeying in a thread, until the returned function is called."""
-    return _playing
-
-
-def _playing(site: Site, refused: int = 0) -> Callable[[], None]:
-    stop = threading.Event()
-
-    def obey() -> None:
-        while not stop.wait(0.2):
-            with contextlib.suppress(ClusterError):
-                site.obey(refused)
-
-    thread = threading.Thread(target=obey, daemon=True)
-    thread.start()
-
-    def ended() -> None:
-        stop.set()
-        thread.join(10)
-
-    return ended

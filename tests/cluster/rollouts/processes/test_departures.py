@@ -9,7 +9,6 @@ from typing import Any
 import pytest
 
 from edgewright_contract import names
-from edgewright_local.control_plane import ControlPlane
 
 Start = Callable[..., Any]
 MERGE = {"Content-Type": "application/merge-patch+json"}
@@ -54,7 +53,6 @@ def test_an_object_deleted_while_nobody_acts_is_tidied_up_after(
 
 
 def test_a_node_that_is_no_longer_selected_loses_the_model_and_gets_it_back(
-    control_plane: ControlPlane,
     site: Any,
     start: Start,
     until: Callable[..., Any],

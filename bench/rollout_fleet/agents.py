@@ -9,17 +9,17 @@ from typing import Any
 
 import aiohttp
 import msgspec
-from rollout_fleet.site import EDGE_NODES, KEY, LEASES, MERGE, PER_WATCH, SHARD, Site, hardware, many
+from rollout_fleet.site import EDGE_NODES, KEY, LEASES, MERGE, PER_WATCH, SHARD, Site, hardware, manifest, many
 
 
-class _Live(msgspec.Struct):
+class Live(msgspec.Struct):
     version: int
     manifest: str
     variant: str
 
 
 class _Assigned(msgspec.Struct):
-    live: _Live | None = None
+    live: Live | None = None
 
 
 class _Spec(msgspec.Struct):
@@ -53,7 +53,7 @@ def figures(manifest: str) -> dict[str, Any]:
     }  # fmt: skip
 
 
-def acknowledged(live: _Live, before: dict[str, Any] | None) -> dict[str, Any]:
+def acknowledged(live: Live, before: dict[str, Any] | None) -> dict[str, Any]:
     """The one status write at the end of a move."""
     served = {"version": live.version, "manifest": live.manifest, "variant": live.variant}
     entry = {"name": KEY, "state": "Live", "reason": "Serving", "target": live.manifest, "live": served}
@@ -67,7 +67,7 @@ class Agents:
 
     site: Site
     served: dict[str, dict[str, Any]] = field(default_factory=dict)
-    queue: asyncio.Queue[tuple[str, _Live]] = field(default_factory=asyncio.Queue)
+    queue: asyncio.Queue[tuple[str, Live]] = field(default_factory=asyncio.Queue)
     moved: asyncio.Event = field(default_factory=asyncio.Event)
 
     async def wake(self) -> None:
@@ -159,8 +159,6 @@ async def real_watches(site: Site, count: int) -> float:
 
 def spec_body(name: str, version: int) -> bytes:
     """The apply patch that a bare client sends for a move: what the operator writes, without a thought."""
-    from rollout_fleet.site import manifest
-
     live = {
         "version": version, "sequence": 1_700_000_000 + version, "manifest": manifest(version),
         "variant": "l2-global-25-int8",

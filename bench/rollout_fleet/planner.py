@@ -6,7 +6,7 @@ from datetime import UTC, datetime, timedelta
 from rollout_fleet.agents import figures
 from rollout_fleet.site import KEY, hardware, manifest, release
 
-from edgewright_contract.edgenode import AssignedModel, Assignment, Hardware, ModelStatus
+from edgewright_contract.edgenode import AssignedModel, Assignment, EdgeNodeSpec, Hardware, ModelStatus
 from edgewright_contract.release import Release
 from edgewright_operator import observe
 from edgewright_operator.decide import decide
@@ -17,9 +17,10 @@ from edgewright_operator.views import EdgeNodeView
 def seconds(count: int) -> dict[str, float]:
     """Processor seconds of the first decision about a new release, and of one in the last wave, over `count` nodes."""
     rollout = {"waves": [{"percent": 1}, {"percent": 100}], "soak": "0s", "maxUnavailable": "10%"}
-    spec = {"source": {"registeredModel": "nilm-bench", "alias": "production"}, "rollout": rollout}
-    item = {"metadata": {"namespace": "bench", "name": "nilm", "generation": 1}}
-    model = observe.model_facts(item | {"spec": spec | {"selection": {"variant": "l2-global-25-int8"}}})
+    source = {"registeredModel": "nilm-bench", "alias": "production"}
+    spec = {"source": source, "selection": {"variant": "l2-global-25-int8"}, "rollout": rollout}
+    item = {"metadata": {"namespace": "bench", "name": "nilm", "generation": 1}, "spec": spec}
+    model = observe.model_facts(item)
     assert isinstance(model, ModelFacts)
     now = datetime.now(UTC)
     nodes = [_node(f"node-{index:06}", now) for index in range(count)]
@@ -27,13 +28,8 @@ def seconds(count: int) -> dict[str, float]:
     began = time.process_time()
     first = decide(model, found, nodes, now)
     middle = time.process_time()
-    later = observe.model_facts(
-        item
-        | {
-            "spec": spec | {"selection": {"variant": "l2-global-25-int8"}},
-            "status": first.status.model_dump(by_alias=True, exclude_none=True, mode="json"),
-        }
-    )
+    status = first.status.model_dump(by_alias=True, exclude_none=True, mode="json")
+    later = observe.model_facts(item | {"status": status})
     assert isinstance(later, ModelFacts)
     again = time.process_time()
     decide(later, found, nodes, now + timedelta(seconds=5), 5.0)
@@ -50,8 +46,6 @@ _HARDWARE = Hardware.model_validate(hardware())
 
 
 def _node(name: str, now: datetime) -> NodeFacts:
-    from edgewright_contract.edgenode import EdgeNodeSpec
-
     spec = EdgeNodeSpec(models=[_ASSIGNED])
     view = EdgeNodeView(name, "1", name, {"site": "plant-a"}, ("u",), spec, _HARDWARE, (_STATUS,))
     return observe.node_facts(view, KEY, {name: now}, now, 900.0)

@@ -9,15 +9,14 @@ from generators.panels import Board, Panel, Shape
 _M: Final = 'model=~"$model"'
 _I: Final = 'instance=~"$instance"'
 _DONE: Final = "edgewright_inferences_total"
+_TIMES: Final = f"edgewright_inference_seconds_bucket{{{_I}}}"
 _ENERGY: Final = "edgewright_appliance_energy_joules_total"
 _AGE: Final = "max by (node) (edgewright_node_heartbeat_age_seconds)"
 
 
-def _quantile(share: str, name: str, by: str, where: str) -> str:
-    chosen = f"{{{where}}}" if where else ""
-    return f"histogram_quantile({share}, sum by ({by}, le) (rate({name}_bucket{chosen}[$__rate_interval])))".replace(
-        "(, le)", "(le)"
-    )
+def _quantile(share: str, buckets: str, by: str) -> str:
+    """`buckets`: the selector of the histogram's series; `by`: labels to keep, `le` among them."""
+    return f"histogram_quantile({share}, sum by ({by}) (rate({buckets}[$__rate_interval])))"
 
 
 _ROLLOUT: Final = Board(
@@ -122,7 +121,7 @@ _ROLLOUT: Final = Board(
                     "Time to decide (p95)",
                     "Seconds of deciding one model.",
                     "s",
-                    ((_quantile("0.95", "edgewright_reconcile_seconds", "", ""), "p95"),),
+                    ((_quantile("0.95", "edgewright_reconcile_seconds_bucket", "le"), "p95"),),
                 ),
                 Panel(
                     "Requests to the API server",
@@ -212,7 +211,7 @@ _NODE: Final = Board(
                     "Seconds of one window.",
                     "s",
                     tuple(
-                        (_quantile(share, "edgewright_inference_seconds", "model", _I), f"{{{{model}}}} {label}")
+                        (_quantile(share, _TIMES, "model, le"), f"{{{{model}}}} {label}")
                         for share, label in (("0.5", "p50"), ("0.95", "p95"), ("0.99", "p99"))
                     ),
                 ),

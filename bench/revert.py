@@ -6,7 +6,6 @@ Examples:
 """
 
 import argparse
-import json
 import os
 import signal
 import statistics
@@ -25,6 +24,7 @@ from onnx import helper, numpy_helper
 sys.path.insert(0, str(Path(__file__).resolve().parent))
 
 from serving_peers import bench_model
+from serving_peers.report import deliver, say
 from serving_peers.servers import Unavailable
 from serving_peers.site import Site, zero_answers
 
@@ -127,7 +127,7 @@ def measure(rounds: int) -> dict[str, Any]:
                 ("nan", brittle(16), nan),
             ):
                 taken[name].append(trial.seconds(model, fault))
-                print(f"round {number + 1} of {rounds}: {name} {taken[name][-1]:.2f} s", file=sys.stderr, flush=True)
+                say(f"round {number + 1} of {rounds}: {name} {taken[name][-1]:.2f} s")
     return {
         **{f"{name}Seconds": round(statistics.median(values), 2) for name, values in taken.items()},
         "worstSeconds": round(max(max(values) for values in taken.values()), 2),
@@ -146,12 +146,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         result = measure(1 if arguments.quick else 3)
     except Unavailable as error:
-        print(f"bench/revert.py: {error}", file=sys.stderr)
+        say(f"bench/revert.py: {error}")
         return 2
     for name, value in result.items():
         print(f"{name:14} {value}")
-    if arguments.json:
-        print(json.dumps(result))
+    deliver(result, None, as_json=arguments.json)
     return 0 if result["worstSeconds"] <= GOAL_SECONDS else 1
 
 

@@ -36,6 +36,8 @@ RING_WINDOWS = 48 * 3600 // WINDOW_SECONDS
 SWAP_SECONDS = 1.0
 """What a simulated agent needs to put its former release back, which it still holds."""
 KEY = "default/nilm"
+_BEFORE = {"p95": 200.0, "rss": 60e6}
+_LIMITS = {"maxErrorRate": 0.01, "maxP95Ratio": 1.2, "minAgreement": 0.95, "maxRssRatio": 1.5}
 
 
 class Fault(StrEnum):
@@ -86,7 +88,7 @@ class Argo:
     errors: int = 0
     aborted: bool = False
 
-    def look(self, told: list[Figures], before: Mapping[str, float], limits: Mapping[str, float]) -> None:
+    def look(self, told: list[Figures]) -> None:
         """One measurement of each metric; a metric without data is an error, as in Argo."""
         if not told:
             self.errors += 1
@@ -94,10 +96,10 @@ class Argo:
             self.errors = 0
             windows = sum(max(one.samples, one.errors) for one in told)
             rates = (
-                sum(one.errors for one in told) / max(1, windows) > limits["maxErrorRate"],
-                _mean([one.p95_microseconds / before["p95"] for one in told]) > limits["maxP95Ratio"],
-                _mean([one.agreement or 0.0 for one in told]) < limits["minAgreement"],
-                _mean([one.rss_bytes / before["rss"] for one in told]) > limits["maxRssRatio"],
+                sum(one.errors for one in told) / max(1, windows) > _LIMITS["maxErrorRate"],
+                _mean([one.p95_microseconds / _BEFORE["p95"] for one in told]) > _LIMITS["maxP95Ratio"],
+                _mean([one.agreement or 0.0 for one in told]) < _LIMITS["minAgreement"],
+                _mean([one.rss_bytes / _BEFORE["rss"] for one in told]) > _LIMITS["maxRssRatio"],
             )
             self.aborted |= any(rates)
         self.aborted |= self.errors > 4
@@ -107,7 +109,7 @@ class Argo:
         for number in range(10):
             if self.aborted:
                 return since + number * INTERVAL
-            self.look(told, _BEFORE, _LIMITS)
+            self.look(told)
         return math.nan
 
 
@@ -164,7 +166,7 @@ class Simulation:
             over |= decision.status.wave is not None and count > decision.status.wave.size
             if (self.now - looked).total_seconds() >= INTERVAL and exposed and not argo.aborted:
                 looked = self.now
-                argo.look(told, _BEFORE, _LIMITS)
+                argo.look(told)
             reason = _reason(decision)
             if reason == Reason.GATE_FAILED:
                 computing = time.perf_counter() - began
@@ -266,10 +268,6 @@ class Simulation:
             or one.rss_bytes > 1.5 * _BEFORE["rss"]
             for one in told
         )
-
-
-_BEFORE = {"p95": 200.0, "rss": 60e6}
-_LIMITS = {"maxErrorRate": 0.01, "maxP95Ratio": 1.2, "minAgreement": 0.95, "maxRssRatio": 1.5}
 
 
 def main(arguments: list[str] | None = None) -> int:

@@ -24,6 +24,8 @@ from edgewright_operator.checks import Check
 _DOCS = Path(__file__).parents[2] / "docs"
 _OBJECT = (_DOCS / "compressedmodel.md").read_text()
 _ROLLOUT = (_DOCS / "rollout.md").read_text()
+_PARTS = ("operator/src/edgewright_operator", "edge-agent/src/edgewright_agent")
+_SOURCES = "".join(file.read_text() for part in _PARTS for file in sorted((_DOCS.parent / part).rglob("*.py")))
 _OF_NODES = list(Reason)[list(Reason).index(Reason.SERVING) :]
 
 
@@ -63,6 +65,11 @@ def test_every_word_of_an_enumeration_is_explained(word: str) -> None:
 @pytest.mark.parametrize("reason", [reason for reason in Reason if reason not in _OF_NODES])
 def test_every_reason_is_explained(reason: str) -> None:
     assert f"| `{reason}` |" in _OBJECT
+
+
+@pytest.mark.parametrize("reason", list(Reason))
+def test_every_reason_is_produced_somewhere(reason: Reason) -> None:
+    assert f"Reason.{reason.name}" in _SOURCES
 
 
 @pytest.mark.parametrize("word", [*Verdict, *Check])

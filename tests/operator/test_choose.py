@@ -183,7 +183,7 @@ def test_an_outlier_of_its_class_is_named(stage: Any) -> None:
     play.nodes[2] = replace(node, status=slow)
     play.step(stage.release(1))
     (worst,) = play.model.status.worst_nodes
-    assert (worst.name, worst.state) == ("n2", "Outlier")
+    assert (worst.name, worst.state, worst.reason) == ("n2", "Outlier", "SlowerThanItsClass")
     assert "0.1 ms is usual" in worst.message
 
 

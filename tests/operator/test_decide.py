@@ -11,7 +11,7 @@ import pytest
 from edgewright_contract.compressedmodel import Verdict
 from edgewright_contract.conditions import ConditionType, Reason
 from edgewright_contract.edgenode import ModelState
-from edgewright_operator.facts import SourceProblem
+from edgewright_operator.facts import PrometheusAnswer, SourceProblem
 
 AWAY = SourceProblem(Reason.SOURCE_UNAVAILABLE, "MLflow is away")
 
@@ -118,6 +118,71 @@ def test_reachable_offline_and_never_seen_are_counted_apart(stage: Any) -> None:
     counts = play.model.status.counts
     assert (counts.total, counts.live, counts.offline, counts.never_seen) == (6, 3, 2, 1)
     assert [row.state for row in play.model.status.worst_nodes] == ["Offline", "Offline", "NeverSeen"]
+
+
+    rows = {row.state: row for row in play.model.status.worst_nodes}
+    assert rows["Offline"].reason == Reason.STALE
+    assert "three intervals" in rows["Offline"].message
+
+
+def test_offline_and_never_seen_nodes_are_in_no_denominator(stage: Any) -> None:
+    """Of 20 nodes 8 can be heard: half of the fleet are 4, and all of it are 8."""
+    nodes = stage.fleet(20, offline=12, classes=("one",))
+    nodes[:3] = [replace(node, seen=False) for node in nodes[:3]]
+    play = stage.Play(stage.model(rollout={"maxUnavailable": "25%"}), nodes)
+    manifest, sizes = stage.release(1).manifest, dict[int, int]()
+    for _ in range(60):
+        play.step(stage.release(1))
+        wave = play.model.status.wave
+        sizes[wave.index] = max(sizes.get(wave.index, 0), wave.size)
+        assert sum(node.unavailable() for node in play.nodes) <= 2  # a quarter of those that can be heard
+        play.agents()
+    assert sizes == {0: 1, 1: 4, 2: 8}
+    assert play.reason == Reason.ROLLED_OUT
+    assert play.exposed(manifest) == 8
+    assert {check.name: check.samples for check in play.model.status.gate.checks}["nodes"] == 8
+    degraded = next(e for e in play.model.status.conditions if e.type == ConditionType.DEGRADED)
+    assert (degraded.status, degraded.reason) == ("False", Reason.NODES_OFFLINE)
+    assert "12 of 20 are offline" in degraded.message
+
+
+@pytest.mark.parametrize("good", [False, True])
+def test_a_fleet_of_which_nobody_is_heard_waits_and_says_so(stage: Any, good: bool) -> None:
+    play = stage.Play(stage.model(), stage.fleet(4))
+    if good:
+        play.run(stage.release(1))
+    play.nodes = [replace(node, reachable=False) for node in play.nodes]
+    assert play.step(stage.release(1)).assignments == {}
+    assert play.condition(ConditionType.RECONCILING) == ("True", Reason.NODES_OFFLINE)
+    play.nodes = [replace(node, reachable=True) for node in play.nodes]
+    assert play.run(stage.release(1)).reason == Reason.ROLLED_OUT
+
+
+def test_without_a_node_the_message_names_label_and_annotation(stage: Any) -> None:
+    play = stage.Play(stage.model(), [])
+    play.step(stage.release(1))
+    assert play.condition(ConditionType.RECONCILING) == ("True", Reason.NO_NODES)
+    assert "edgewright.dev/agent=true" in play.message
+    assert "edgewright.dev/node-selector of namespace default" in play.message
+    play.nodes = stage.fleet(2)
+    assert play.run(stage.release(1)).reason == Reason.ROLLED_OUT
+
+
+def test_a_check_that_cannot_be_made_waits_and_pauses_after_its_deadline(stage: Any) -> None:
+    check = {"name": "errors", "query": "up", "max": 1}
+    gates = {"minSamples": 100, "deadline": "60s", "prometheus": [check]}
+    play = stage.Play(stage.model(rollout={"gates": gates}), stage.fleet(8))
+    away = PrometheusAnswer(None, "Prometheus cannot be asked: ConnectError")
+    play.model = replace(play.model, prometheus={"errors": away})
+    play.until(stage.release(1), Reason.GATE_ERROR)
+    assert "prometheus/errors: Prometheus cannot be asked" in play.message
+    assert play.model.status.gate.verdict is Verdict.ERROR
+    play.run(stage.release(1), 20)
+    assert play.condition(ConditionType.STALLED) == ("True", Reason.GATE_ERROR)
+    assert play.exposed(stage.release(1).manifest) == 2
+    play.model = replace(play.model, prometheus={"errors": PrometheusAnswer(0.5)})
+    play.note(resume=play.model.status.paused.since)
+    assert play.run(stage.release(1)).reason == Reason.ROLLED_OUT
 
 
 def test_a_herd_that_returns_is_spread_and_a_new_class_goes_behind_its_canary(stage: Any) -> None:

@@ -36,7 +36,7 @@ def _status(verdict: Verdict, *checks: GateCheck) -> CompressedModelStatus:
         type=ConditionType.STALLED, status=ConditionStatus.TRUE, reason="GateFailed", last_transition_time=_THEN
     )
     return CompressedModelStatus(
-        counts=Counts(total=6, live=3, updating=2, failed=1, offline=0),
+        counts=Counts(total=6, live=3, updating=2, failed=1, offline=0, never_seen=7),
         wave=WaveStatus(index=1, of=3, size=3, exposed=3, since=_THEN, soak_elapsed_seconds=0),
         gate=GateStatus(verdict=verdict, checks=list(checks)),
         conditions=[stalled],
@@ -59,7 +59,8 @@ def test_counts_wave_conditions_and_gate_are_there_and_go_with_the_model(model: 
     metrics.decided(model, Decision(_status(Verdict.FAIL, slow, silent)))
     assert _series(model) == {
         "edgewright_nodes/live": 3, "edgewright_nodes/updating": 2, "edgewright_nodes/failed": 1,
-        "edgewright_nodes/offline": 0, "edgewright_rollout_wave/": 1, "edgewright_condition/Stalled": 1,
+        "edgewright_nodes/offline": 0,
+        "edgewright_nodes/neverSeen": 7, "edgewright_rollout_wave/": 1, "edgewright_condition/Stalled": 1,
         "edgewright_condition/Ready": 0, "edgewright_condition/Reconciling": 0, "edgewright_condition/Degraded": 0,
         "edgewright_gate_value/p95Ratio": 1.5, "edgewright_gate_limit/p95Ratio": 1.2,
         "edgewright_gate_limit/agreement": 0.95,

@@ -58,9 +58,13 @@ def test_what_is_left_of_a_model_that_is_gone(stage: Any) -> None:
     kept = orphans.left_behind(play.nodes[0].assigned)
     assert kept is not None
     assert (kept.orphaned, kept.live) == (True, play.nodes[0].assigned.live)
+    (event,) = orphans.told([node.assigned for node in play.nodes])
+    assert event.reason == "Orphaned"
+    assert "2 nodes go on serving version 1" in event.message
     play.edit(deletionPolicy="Remove")
     play.step(stage.release(1))
     assert orphans.left_behind(play.nodes[0].assigned) is None
+    assert orphans.told([node.assigned for node in play.nodes]) == ()
     assert play.step(stage.release(1)).assignments == {}
 
 

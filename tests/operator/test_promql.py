@@ -63,3 +63,18 @@ async def test_it_is_asked_once_an_interval_and_grows_stale() -> None:
         promql.asking["n/x"] = asyncio.ensure_future(asyncio.sleep(0))  # Prometheus hangs
         assert promql.latest("n/x", gates, 500.0) == {}
         await promql.asking["n/x"]
+
+
+async def test_a_model_that_is_gone_is_forgotten_also_while_it_is_asked_about() -> None:
+    gates = Gates.model_validate({"prometheus": [{"name": "e", "query": "q", "max": 2}]})
+    transport = httpx2.MockTransport(lambda _: httpx2.Response(200, json=vector("1")))
+    async with httpx2.AsyncClient(transport=transport) as client:
+        promql = Promql("http://p", client)
+        promql.latest("n/x", gates, 0.0)
+        await asyncio.gather(*promql.asking.values())
+        promql.latest("n/x", gates, 100.0)
+        (asking,) = promql.asking.values()
+        promql.forget("n/x")
+        await asyncio.gather(asking, return_exceptions=True)
+        assert asking.cancelled()
+    assert (promql.known, promql.asking) == ({}, {})

@@ -21,6 +21,7 @@ from edgewright_operator.facts import ReleaseFacts, SourceProblem
 from edgewright_operator.fleet import Fleet
 from edgewright_operator.mlflow import ModelVersion
 from edgewright_operator.polling import Polling
+from edgewright_operator.promql import Asked, Promql
 from edgewright_operator.reconcile import Reconciler
 from edgewright_operator.settings import Settings
 from edgewright_operator.source import Gateway
@@ -343,6 +344,39 @@ async def test_an_object_that_cannot_be_read_says_so_once(process: Any) -> None:
     assert conditions["Ready"]["status"] == "False"
     assert server.model["status"]["lastGood"] == good["lastGood"]
     assert server.events == ["InvalidSpec"]
+
+
+async def test_a_way_back_without_a_permit_key_is_told(process: Any) -> None:
+    """The settings' key file is not there; the node goes back, and an Event says what it may refuse."""
+    server, registry = Server(), Registry()
+    operator = process(server, registry)
+    await _settled(operator, server, 0)
+    registry.number = 2
+    for step in range(3):
+        await operator.round(100 + step)
+        server.agent("Live")
+    server.events = []
+    registry.number = 1
+    await operator.round(200)
+    assert server.version() == 1
+    assert "permit" not in server.node["spec"]["models"][0]
+    assert server.events.count("PermitMissing") == 1
+
+
+async def test_an_object_that_is_gone_is_told_once_and_its_queries_are_forgotten(process: Any) -> None:
+    server, registry = Server(), Registry()
+    operator = process(server, registry)
+    await _settled(operator, server, 0)
+    async with httpx2.AsyncClient() as client:
+        operator.reconciler.promql = promql = Promql(None, client)
+        promql.known["n/x"] = Asked([], 0.0)
+        server.events, server.model = [], None  # type: ignore[assignment]
+        operator.fleet.wishes.gone("n/x")
+        for step in range(2):
+            await operator.reconciler.model("n/x", NOW, 10 + step)
+        assert promql.known == {}
+    assert server.events == ["Orphaned"]
+    assert server.node["spec"]["models"][0]["orphaned"] is True
 
 
 async def test_metrics_say_what_the_round_saw(process: Any) -> None:

@@ -64,6 +64,9 @@ class Reason(StrEnum):
     SOURCE_UNAVAILABLE = "SourceUnavailable"
     GATEWAY_UNAVAILABLE = "GatewayUnavailable"
     INVALID_SPEC = "InvalidSpec"
+    ORPHANED = "Orphaned"
+    STALE = "Stale"
+    SLOWER_THAN_ITS_CLASS = "SlowerThanItsClass"
     # EdgeNode
     SERVING = "Serving"
     SERVING_PREVIOUS = "ServingPrevious"
@@ -92,9 +95,7 @@ class Reason(StrEnum):
     TRUSTED = "Trusted"
     TRUST_MISSING = "TrustMissing"
     TRUST_REFUSED = "TrustRefused"
-    STALE = "Stale"
     NEEDS_JOIN = "NeedsJoin"
-    ORPHANED = "Orphaned"
 
 
 class Condition(ApiModel):

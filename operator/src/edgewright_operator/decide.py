@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from datetime import datetime
 
+from edgewright_contract import names
 from edgewright_contract.compressedmodel import CompressedModelStatus, Outcome, WaveStatus
 from edgewright_contract.conditions import ConditionType, Reason
 from edgewright_contract.edgenode import AssignedModel
@@ -64,7 +65,11 @@ def _decided(now: Round, source: ReleaseFacts | SourceProblem) -> Decision:
         standing = Standing(found.reason, found.message, stalled=True)
         return rollout.stand(now, status, standing, away.assignments, away.permits)
     if not now.nodes:
-        said = "no EdgeNode matches spec.nodeSelector and the namespace's node selector"
+        said = (
+            f"no EdgeNode matches spec.nodeSelector and annotation {names.ANNOTATION_NODE_SELECTOR} of namespace"
+            f" {model.namespace}, which limits its reach (without it a namespace has no nodes, unless the operator is"
+            f" single-tenant); a Node has an EdgeNode once it is labelled {names.LABEL_AGENT}=true"
+        )
         return rollout.stand(now, status, Standing(Reason.NO_NODES, said, reconciling=True))
     decision = _with_release(now, status, found)
     again = rollback.renewals(model, now.nodes, now.now)

@@ -24,15 +24,16 @@ CONDITION = Gauge("edgewright_condition", "Whether the condition of a Compressed
 GATE_VALUE = Gauge("edgewright_gate_value", "What a check of the current gate measured.", ["model", "check"])
 GATE_LIMIT = Gauge("edgewright_gate_limit", "The limit of a check of the current gate.", ["model", "check"])
 VERDICTS = Counter("edgewright_gate_verdicts_total", "Verdicts that gates came to.", ["verdict"])
-_STATES = ("live", "updating", "failed", "offline")
+_STATES = {"live": "live", "updating": "updating", "failed": "failed", "offline": "offline", "neverSeen": "never_seen"}
+"""Label, spelled as in status.counts → field of Counts."""
 _CONDITIONS = (ConditionType.READY, ConditionType.RECONCILING, ConditionType.STALLED, ConditionType.DEGRADED)
 
 
 def decided(model: ModelFacts, decision: Decision) -> None:
     """What one model's decision says of its nodes."""
     if decision.status.counts is not None:
-        for state in _STATES:
-            NODES.labels(model.key, state).set(getattr(decision.status.counts, state))
+        for state, field in _STATES.items():
+            NODES.labels(model.key, state).set(getattr(decision.status.counts, field))
     if decision.status.wave is not None:
         WAVE.labels(model.key).set(decision.status.wave.index)
     true = {found.type for found in decision.status.conditions if found.status is ConditionStatus.TRUE}

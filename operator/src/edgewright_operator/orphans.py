@@ -5,7 +5,9 @@ There is no finalizer: the policy stands on the node's entry, so a deletion whil
 
 from collections.abc import Iterable
 
+from edgewright_contract.conditions import Reason
 from edgewright_contract.edgenode import AssignedModel
+from edgewright_operator.decision import Event
 from edgewright_operator.facts import ModelFacts, NodeFacts
 
 
@@ -14,6 +16,16 @@ def left_behind(entry: AssignedModel) -> AssignedModel | None:
     if entry.removed_with_model or entry.live is None:
         return None
     return entry.model_copy(update={"orphaned": True, "benchmark": None})
+
+
+def told(entries: Iterable[AssignedModel]) -> tuple[Event, ...]:
+    """One Event for the whole fleet, about the model that is gone; none where no node goes on serving it."""
+    kept = [entry.live.version for entry in map(left_behind, entries) if entry is not None and entry.live is not None]
+    if not kept:
+        return ()
+    versions = ", ".join(map(str, sorted(set(kept))[:5]))
+    said = f"{len(kept)} nodes go on serving version {versions} (deletionPolicy Retain): nobody moves them any more"
+    return (Event(Reason.ORPHANED, f"{said}; an object of the same name takes them up again", warning=True),)
 
 
 def adopted(model: ModelFacts, nodes: Iterable[NodeFacts]) -> dict[str, AssignedModel]:

@@ -47,13 +47,20 @@ class Promql:
             return {}
         return fitting.answers
 
+    def forget(self, key: str) -> None:
+        """The model is gone."""
+        self.known.pop(key, None)
+        if (asking := self.asking.pop(key, None)) is not None:
+            asking.cancel()
+
     async def _ask(self, key: str, checks: list[PrometheusCheck], monotonic: float) -> None:
         try:
             answers = await asyncio.gather(*(self.ask(check.query) for check in checks))
             named = {check.name: answer for check, answer in zip(checks, answers, strict=True)}
             self.known[key] = Asked(checks, monotonic, named)
         finally:
-            self.asking.pop(key, None)
+            if self.asking.get(key) is asyncio.current_task():  # forgotten and begun anew: that one is not ours
+                del self.asking[key]
 
     async def ask(self, query: str) -> PrometheusAnswer:
         """One instant query; more than one series is a fault of the query, none is no data."""

@@ -62,7 +62,9 @@ class Reconciler:
         if wish is None:
             self.memories.pop(key, None)
             self.polling.forget(key)
-            await self._orphaned(key)
+            if self.promql is not None:
+                self.promql.forget(key)
+            await self._orphaned(key, now)
         elif isinstance(wish.facts, SourceProblem):
             await self._unreadable(wish, wish.facts, now)
         else:
@@ -166,7 +168,7 @@ class Reconciler:
         await self._write_status(wish.item, status)
         await self._tell(wish.item, (Event(problem.reason, problem.message, warning=True),), now)
 
-    async def _orphaned(self, key: str) -> None:
+    async def _orphaned(self, key: str, now: datetime) -> None:
         """Tidy the nodes of a model that is gone; only when the API server says right now that it is."""
         left = {node.name: node for node in observe.left(key, self.fleet.edge_nodes.items.values(), ())}
         entries = {name: observe.entry_of(node, key) for name, node in left.items()}
@@ -178,6 +180,9 @@ class Reconciler:
             self.fleet.wishes.seen(found)
             return
         await self._apply(key, {name: orphans.left_behind(entry) for name, entry in due.items()}, left, None)
+        namespace, name = key.split("/", 1)
+        gone = {"kind": "CompressedModel", "metadata": {"namespace": namespace, "name": name}}
+        await self._tell(gone, orphans.told(due.values()), now)
 
     async def _tell(self, item: Object, events: Sequence[Event], now: datetime) -> None:
         """Events are for people: one that is refused is logged and holds up nothing."""

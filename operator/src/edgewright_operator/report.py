@@ -24,6 +24,8 @@ DETAILED = 3
 """Classes whose measurements are shown whole; of the others only what was chosen and its parent."""
 OUTLIER = 2.0
 """A node whose p95 is so many times that of its class is one."""
+_SPOKEN = (ConditionType.READY, ConditionType.DEGRADED)
+"""Conditions that say something also while they are False: where it stands, and who is offline."""
 _CROWD = 3
 """Nodes of a class that are needed to say what is usual in it."""
 
@@ -131,9 +133,10 @@ def _worst(
             reason, message = against[node.name]
             rows.append((1, WorstNode(name=node.name, state="Against", reason=reason[:64], message=message[:120])))
         elif not node.seen:
-            rows.append((4, WorstNode(name=node.name, state="NeverSeen")))
+            rows.append((4, WorstNode(name=node.name, state="NeverSeen", message="its agent never gave a heartbeat")))
         elif not node.reachable:
-            rows.append((3, WorstNode(name=node.name, state="Offline")))
+            said = "no heartbeat for three intervals; it catches up when it returns"
+            rows.append((3, WorstNode(name=node.name, state="Offline", reason=Reason.STALE, message=said)))
     rows += ((2, row) for row in _outliers(nodes, manifest))
     return [row for _, row in sorted(rows, key=lambda pair: (pair[0], pair[1].name))[:WORST]]
 
@@ -150,7 +153,7 @@ def _outliers(nodes: Sequence[NodeFacts], manifest: str) -> Iterable[WorstNode]:
         for name, p95 in rows if len(rows) >= _CROWD else ():
             if p95 > OUTLIER * usual:
                 said = f"p95 {p95 / 1000:.3g} ms, {usual / 1000:.3g} ms is usual in class {kind}"
-                yield WorstNode(name=name, state="Outlier", reason="SlowerThanItsClass", message=said)
+                yield WorstNode(name=name, state="Outlier", reason=Reason.SLOWER_THAN_ITS_CLASS, message=said)
 
 
 def _condition(
@@ -160,7 +163,7 @@ def _condition(
         type=kind,
         status=ConditionStatus.TRUE if holds else ConditionStatus.FALSE,
         reason=standing.reason,
-        message=standing.message[:512] if holds or kind is ConditionType.READY else "",
+        message=standing.message[:512] if holds or kind in _SPOKEN else "",
         last_transition_time=rfc3339(now),
         observed_generation=model.generation,
     )
@@ -168,11 +171,12 @@ def _condition(
 
 def _degraded(counts: Counts, unfit: Sequence[str], model: ModelFacts, now: datetime) -> Condition:
     away = counts.offline + counts.never_seen
-    said = f"{counts.failed} nodes failed, {away} of {counts.total} are offline"
+    said = f"{counts.failed} nodes failed, {away} of {counts.total} are offline" if counts.failed or away else ""
     if counts.failed:
         reason = Reason.GATE_FAILED
     elif unfit:
-        reason, said = Reason.NO_VARIANT_FITS, f"no variant fits class {', '.join(unfit[:5])}; {said}"
+        unfitting = f"no variant fits class {', '.join(unfit[:5])}"
+        reason, said = Reason.NO_VARIANT_FITS, f"{unfitting}; {said}" if said else unfitting
     else:
         reason = Reason.NODES_OFFLINE if away else Reason.SERVING
     return _condition(ConditionType.DEGRADED, bool(counts.failed or unfit), Standing(reason, said), model, now)

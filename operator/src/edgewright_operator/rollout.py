@@ -69,6 +69,8 @@ def advance(now: Round, status: CompressedModelStatus, release: ReleaseFacts) ->
         return _failed(now, status, release, field)
     step = _step(now, status, release, field)
     status = status.model_copy(update={"wave": step.wave})
+    if step.passed or step.event is not None:  # what let it go on stands there, not what was written an interval ago
+        status = status.model_copy(update={"gate": field.judged.gate.model_copy(update={"at": rfc3339(now.now)})})
     if step.passed:
         return _promoted(now, status, step)
     if step.live and field.judged.gate.verdict is not Verdict.PASS and _overdue(now):

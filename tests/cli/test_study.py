@@ -55,6 +55,20 @@ def test_cells_are_computed_one_call_after_the_other_and_made_up_ones_stay_apart
     assert not (folder / "docs").exists()
 
 
+def test_only_the_named_families_are_computed(folder):
+    first = _run("small.toml", "--family", "tiny", "--json")
+    assert first.exit_code == 0, first.output
+    told = json.loads(first.stdout.splitlines()[-1])
+    assert (told["computed"], told["missing"]) == (1, ["trees.day.1.base"])
+
+
+def test_a_family_that_the_study_lacks_is_a_sentence(folder):
+    found = _run("small.toml", "--family", "tree")
+    assert found.exit_code == 1
+    assert "The study has no family tree; it has trees, tiny." in found.stderr
+    assert not (folder / ".edgewright" / "study").exists()
+
+
 def test_a_wrong_study_is_a_sentence(folder):
     (folder / "small.toml").write_text(STUDY.replace('"tiny.toml"', '"tinny.toml"'))
     found = _run("small.toml")

@@ -29,6 +29,9 @@ def study(
     ] = False,
     recompute: Annotated[bool, typer.Option("--recompute", help="Compute finished cells again.")] = False,
     most: Annotated[int | None, typer.Option(help="Compute at most so many missing cells, then report.")] = None,
+    family: Annotated[
+        list[str] | None, typer.Option(help="Compute cells of this family only, such as trees; repeat it for more.")
+    ] = None,
     data: data_command.DataOption = None,
     workspace: Annotated[Path, typer.Option(help="Where trained networks are kept and reused.")] = WORKSPACE,
     results: Annotated[Path, typer.Option(help="Where finished cells and study.json are kept.")] = RESULTS,
@@ -39,6 +42,7 @@ def study(
 
     Examples:
       edgewright study pipelines/recipes/study.toml
+      edgewright study pipelines/recipes/study.toml --family trees --family published
       edgewright study pipelines/recipes/study.toml --quick --json
     """
     from edgewright_pipelines.study import report
@@ -53,7 +57,7 @@ def study(
         if quick or source.synthetic:  # neither small nor made-up figures may stand among the committed ones
             places = report.Places(pages, pages / "study.md", pages)
         kept = Store(places.results / "study")
-        computed = _computed(loaded, source, kept, workspace, recompute, most)
+        computed = _computed(loaded, source, kept, workspace, recompute, most, family or [])
         summary = report.write(loaded, source, kept, places)
     summary |= {"computed": computed, "synthetic": source.synthetic}
     if json_output:
@@ -65,7 +69,13 @@ def study(
 
 
 def _computed(
-    loaded: "Loaded", source: "Source", kept: "Store", workspace: Path, recompute: bool, most: int | None
+    loaded: "Loaded",
+    source: "Source",
+    kept: "Store",
+    workspace: Path,
+    recompute: bool,
+    most: int | None,
+    families: list[str],
 ) -> int | None:
     """How many cells were computed; None after Ctrl-C, with what was finished kept."""
     from edgewright_pipelines.stages import Stages
@@ -74,7 +84,8 @@ def _computed(
     try:
         with StageProgress() as told:
             stages = Stages(workspace / "stages")
-            return runs.run(loaded, source, kept, stages, told, recompute=recompute, most=most).computed
+            only: dict[str, Any] = {"recompute": recompute, "most": most, "families": families}
+            return runs.run(loaded, source, kept, stages, told, **only).computed
     except KeyboardInterrupt:
         return None
 

@@ -1,10 +1,10 @@
 """Between the settings and the runs: which cells there are, in which order, and what decides each; pure."""
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
-from edgewright_pipelines.recipe import Pruning, Recipe
+from edgewright_pipelines.recipe import Pruning, Recipe, RecipeError
 from edgewright_pipelines.study.settings import Loaded, by_device
 
 CODE: Final = 1
@@ -45,6 +45,14 @@ class Cell:
 def cells(loaded: Loaded) -> tuple[Cell, ...]:
     """The first seed of everything first, so that a broken-off study says something about all of it."""
     return tuple(cell for seed in loaded.study.seeds for cell in _of_seed(loaded, seed))
+
+
+def of_families(cells: Sequence[Cell], families: Collection[str]) -> tuple[Cell, ...]:
+    """The cells of these families, in their order; all for none. Raises RecipeError for a name that no cell has."""
+    known = dict.fromkeys(cell.family for cell in cells)
+    if strange := [name for name in families if name not in known]:
+        raise RecipeError(f"The study has no family {strange[0]}; it has {', '.join(known)}.")
+    return tuple(cell for cell in cells if not families or cell.family in families)
 
 
 def _of_seed(loaded: Loaded, seed: int) -> Iterator[Cell]:

@@ -2,7 +2,7 @@
 
 import hashlib
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -44,15 +44,19 @@ def run(
     *,
     recompute: bool = False,
     most: int | None = None,
+    families: Collection[str] = (),
     effort: latency.Effort = EFFORT,
 ) -> Progress:
     """Compute every cell that is missing or stale, at most `most`; what was finished before stays if one fails.
 
+    families: names whose cells are computed (`trees` is the baseline's); none for all.
+
     Raises:
+        RecipeError: the study has no family of one of these names.
         SplitError, WindowError, TrainingError, PruningError, QuantizationError, OSError: with a sentence.
     """
     data = source.digest()
-    cells = plan.cells(loaded)
+    cells = plan.of_families(plan.cells(loaded), families)
     wanted = {cell.name: digest(plan.decided_by(loaded, cell, data)) for cell in cells}
     missing = [cell for cell in cells if recompute or store.read(cell.name, wanted[cell.name]) is None]
     bench = _Bench(loaded, source, data, stages, report, effort)

@@ -36,7 +36,7 @@ RING_WINDOWS = 48 * 3600 // WINDOW_SECONDS
 SWAP_SECONDS = 1.0
 """What a simulated agent needs to put its former release back, which it still holds."""
 KEY = "default/nilm"
-_BEFORE = {"p95": 200.0, "rss": 60e6}
+_BEFORE = {"p95": 5000.0, "rss": 60e6}
 _LIMITS = {"maxErrorRate": 0.01, "maxP95Ratio": 1.2, "minAgreement": 0.95, "maxRssRatio": 1.5}
 
 
@@ -236,8 +236,8 @@ class Simulation:
             "effectiveSamples": effective,
             "replayed": RING_WINDOWS,
             "errors": _binomial(self.rng, samples, 0.0005),
-            "p50Microseconds": 120,
-            "p95Microseconds": round(200 * self.traits[name] * math.exp(self.rng.gauss(0, 0.06))),
+            "p50Microseconds": 3000,
+            "p95Microseconds": round(_BEFORE["p95"] * self.traits[name] * math.exp(self.rng.gauss(0, 0.06))),
             "agreement": 1 - _binomial(self.rng, effective, 0.015) / effective,
             "rssBytes": round(60e6 * math.exp(self.rng.gauss(0, 0.03))),
         }
@@ -343,7 +343,7 @@ def _outcomes(setting: Setting, faults: type[Fault] | None, runs: int, seed: int
 
 def _release(version: int) -> ReleaseFacts:
     digest = "sha256:" + "1" * 64
-    latency = {"p50Microseconds": 100, "p95Microseconds": 200, "machine": "m", "runtimeVersion": "1"}
+    latency = {"p50Microseconds": 3000, "p95Microseconds": 5000, "machine": "m", "runtimeVersion": "1"}
     variant = {"name": "base", "file": "variants/base.onnx", "digest": digest, "bytes": 1000, "precision": "fp32"}
     variant |= {"parameters": 1, "macs": 1, "accuracy": None, "latency": latency}
     document = {

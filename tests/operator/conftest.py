@@ -102,7 +102,7 @@ def fleet(count: int, offline: int = 0, classes: Sequence[str] = CLASSES) -> lis
 def figures(**changed: Any) -> Figures:
     """What a healthy node says after its replay."""
     usual: dict[str, Any] = {"samples": 400, "effective_samples": 400, "replayed": 400, "errors": 0}
-    usual |= {"p50_microseconds": 50, "p95_microseconds": 100, "agreement": 0.99, "unknown_ratio": 0.05}
+    usual |= {"p50_microseconds": 5_000, "p95_microseconds": 10_000, "agreement": 0.99, "unknown_ratio": 0.05}
     return Figures.model_validate(usual | {"drift": 0.1, "rss_bytes": 60_000_000} | changed)
 
 

@@ -44,7 +44,7 @@ def serving(stage: SimpleNamespace) -> Any:
 @pytest.fixture(scope="module")
 def judged(stage: SimpleNamespace) -> Any:
     def judge(nodes: list[NodeFacts], rules: Gates = RULES, population: int = 1000, **how: Any) -> gates.Judgment:
-        before = how.get("before", {"a": Baseline(100.0, 60_000_000.0), "b": Baseline(100.0, 60_000_000.0)})
+        before = how.get("before", {"a": Baseline(10_000.0, 60_000_000.0), "b": Baseline(10_000.0, 60_000_000.0)})
         return gates.judge(nodes, rules, stage.release(2).manifest, before, how.get("prometheus", {}), population)
 
     return judge
@@ -85,7 +85,7 @@ def test_nobody_exposed_waits(judged: Any) -> None:
     ("told", "check"),
     [
         ({"errors": 120}, "errorRate"),
-        ({"p95_microseconds": 300}, "p95Ratio"),
+        ({"p95_microseconds": 30_000}, "p95Ratio"),
         ({"agreement": 0.2}, "agreement"),
         ({"rss_bytes": 250_000_000}, "rssRatio"),
         ({"unknown_ratio": 0.9}, "unknownRatio"),
@@ -101,7 +101,7 @@ def test_two_bad_nodes_fail_and_say_why(stage: Any, serving: Any, judged: Any, t
 
 
 @pytest.mark.parametrize(
-    "told", [{"errors": 400}, {"p95_microseconds": 9000}, {"agreement": 0.0}, {"rss_bytes": 10**10}]
+    "told", [{"errors": 400}, {"p95_microseconds": 900_000}, {"agreement": 0.0}, {"rss_bytes": 10**10}]
 )
 def test_one_node_alone_fails_nobody_and_is_named(stage: Any, serving: Any, judged: Any, told: Any) -> None:
     good = [stage.figures()] * 4
@@ -166,9 +166,21 @@ def test_figures_about_another_release_are_no_data(stage: Any, serving: Any, jud
 
 
 def test_what_a_node_measured_before_counts_more_than_its_class(stage: Any, serving: Any, judged: Any) -> None:
-    slow = {"p95_microseconds": 900}  # this machine always was nine times slower
-    assert judged(serving(*[stage.figures(previous_p95_microseconds=900, **slow)] * 2)).gate.verdict is PASS
+    slow = {"p95_microseconds": 90_000}  # this machine always was nine times slower
+    assert judged(serving(*[stage.figures(previous_p95_microseconds=90_000, **slow)] * 2)).gate.verdict is PASS
     assert judged(serving(*[stage.figures(**slow)] * 2)).gate.verdict is FAIL
+
+
+@pytest.mark.parametrize(
+    ("before", "now", "floor", "verdict"),
+    [(70, 700, "1ms", PASS), (70, 3000, "1ms", FAIL), (70, 3000, "5ms", PASS), (70, 700, "0ms", FAIL)],
+)
+def test_a_ratio_below_the_floor_is_noise(
+    stage: Any, serving: Any, judged: Any, before: int, now: int, floor: str, verdict: Verdict
+) -> None:
+    told = stage.figures(p95_microseconds=now, previous_p95_microseconds=before)
+    found = judged(serving(told, told), RULES.model_copy(update={"p95_floor": floor}))
+    assert verdicts(found)["p95Ratio"] is verdict
 
 
 def test_a_node_that_has_nothing_to_compare_with_is_not_waited_for(stage: Any, serving: Any, judged: Any) -> None:
@@ -176,7 +188,7 @@ def test_a_node_that_has_nothing_to_compare_with_is_not_waited_for(stage: Any, s
     nodes = serving(stage.figures(), stage.figures(agreement=None), classes=("a", "new"))
     assert nodes[1].status is not None
     nodes[1] = replace(nodes[1], status=nodes[1].status.model_copy(update={"previous": None}))
-    found = judged(nodes, before={"a": Baseline(100.0, 60_000_000.0)})
+    found = judged(nodes, before={"a": Baseline(10_000.0, 60_000_000.0)})
     assert found.gate.verdict is PASS
     assert {check.name: check.samples for check in found.gate.checks}["agreement"] == 50
 
@@ -259,7 +271,7 @@ def test_healthy_waves_are_never_failed_and_bad_ones_are_not_passed(
     def told(node: NodeFacts, looks: int, quality: float, speed: float) -> NodeFacts:
         number = 40 * looks
         same = sum(rng.random() < quality for _ in range(number)) / number
-        p95 = round(100 * speed * math.exp(rng.gauss(0, 0.1)))
+        p95 = round(10_000 * speed * math.exp(rng.gauss(0, 0.1)))
         figures = stage.figures(
             samples=number, effective_samples=number, replayed=0, agreement=same, p95_microseconds=p95
         )

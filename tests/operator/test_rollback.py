@@ -30,6 +30,8 @@ def test_vetoes_stop_the_rollout_and_send_the_exposed_back(stage: Any, state: Mo
         play.step(stage.release(2))
         assert play.exposed(stage.release(2).manifest) == 0
     assert play.exposed(stage.release(1).manifest) == 8
+    counts = play.model.status.counts  # of what runs now, not of the release that was stopped
+    assert (counts.live, counts.updating, counts.failed) == (8, 0, 0)
 
 
 def test_one_veto_asks_a_second_node_and_one_alone_fails_nobody(stage: Any) -> None:
@@ -81,6 +83,26 @@ def test_the_first_release_that_fails_is_taken_off(stage: Any) -> None:
     play.run(stage.release(1), 5)
     assert play.reason == Reason.QUARANTINED
     assert play.exposed(stage.release(1).manifest) == 0
+
+
+def test_a_second_release_that_fails_before_the_first_is_promoted_leaves_no_node_without_a_model(stage: Any) -> None:
+    play = stage.Play(stage.model(), stage.fleet(8))
+    play.until(stage.release(1), Reason.SOAKING).run(stage.release(1), 4)
+    before = {node.name: node.assigned.live for node in play.nodes if node.assigned_manifest()}
+    assert len(before) == 4
+    play.begin(stage.release(2))
+    moved = {node.name for node in play.nodes if node.assigned_manifest() == stage.release(2).manifest}
+    assert moved <= before.keys()  # of an abandoned release they go first
+    play.agents(ModelState.REJECTED, "SelfTestFailed")
+    decision = play.step(stage.release(2))
+    assert play.reason == Reason.GATE_FAILED
+    assert "what they served before (2)" in play.message
+    assert {node.name: node.assigned.live for node in play.nodes if node.assigned_manifest()} == before
+    assert decision.permits.keys() == moved
+    play.agents()
+    play.step(stage.release(2))
+    assert (play.model.status.counts.live, play.model.status.counts.failed) == (4, 0)
+    assert play.run(stage.release(3)).exposed(stage.release(3).manifest) == 8
 
 
 def test_each_node_goes_back_to_the_variant_that_it_had(stage: Any) -> None:

@@ -133,6 +133,8 @@ class Gates(ApiModel):
     max_error_rate: Annotated[float, Field(ge=0, le=1)] = 0.01
     max_p95_ratio: Annotated[float, Field(alias="maxP95Ratio", ge=1, le=100)] = 1.2
     """Against the release before on the same node, else against nodes of the same class that still serve it."""
+    p95_floor: Annotated[Duration, Field(alias="p95Floor")] = "1ms"
+    """A p95 below it counts as it, on both sides of maxP95Ratio: a ratio of microseconds is noise."""
     min_agreement: Annotated[float, Field(ge=0, le=1)] = 0.95
     """Share of windows on which old and new model say the same; 0 does not ask."""
     max_unknown_ratio: Annotated[float | None, Field(ge=0, le=1)] = None
@@ -176,6 +178,8 @@ class Rollout(ApiModel):
     gates: Gates = Gates()
     on_failure: OnFailure = OnFailure.ROLLBACK
     approval: bool = False
+    """Each wave waits for an approval. Deleting the object and creating it anew without this is a way around it, which
+    the Namespace annotation edgewright.dev/require-approval closes."""
     window: MaintenanceWindow | None = None
 
 
@@ -304,6 +308,8 @@ class HistoryEntry(ApiModel):
     """One ended rollout."""
 
     version: Annotated[int, Field(ge=1)]
+    sequence: Annotated[int, Field(ge=1)] | None = None
+    """Of that release, so that nodes can be sent back to it; none where an older operator wrote the entry."""
     manifest: Digest
     started: Timestamp
     ended: Timestamp

@@ -52,10 +52,12 @@ def known(node: NodeFacts, figures: Figures | None, baselines: Mapping[str, Base
     )
 
 
-def p95_ratio(node: NodeFacts, figures: Figures, baselines: Mapping[str, Baseline]) -> float | None:
-    """The node's p95 over what it is compared with; none where nothing is known."""
+def p95_ratio(node: NodeFacts, figures: Figures, baselines: Mapping[str, Baseline], floor: float) -> float | None:
+    """The node's p95 over what it is compared with, each of at least `floor` microseconds; none: nothing is known."""
     before = known(node, figures, baselines).p95_microseconds
-    return figures.p95_microseconds / before if before and figures.p95_microseconds else None
+    if not before or not figures.p95_microseconds:
+        return None
+    return max(figures.p95_microseconds, floor) / max(before, floor)
 
 
 def rss_ratio(node: NodeFacts, figures: Figures, baselines: Mapping[str, Baseline]) -> float | None:

@@ -8,6 +8,7 @@ from math import isfinite
 
 from edgewright_contract.compressedmodel import Gates
 from edgewright_contract.edgenode import Figures
+from edgewright_contract.quantities import seconds
 from edgewright_operator import baselines, evidence
 from edgewright_operator.baselines import Baseline
 from edgewright_operator.facts import NodeFacts
@@ -64,7 +65,7 @@ def asked(
     slowest, least, heaviest = gates.max_p95_ratio, gates.min_agreement, gates.max_rss_ratio
     yield _asked(Check.ERRORS, gates.max_error_rate, nodes, manifest, lambda _, it: _errors(it, gates.max_error_rate))
     if timed:
-        read = partial(_p95, before=before, limit=slowest)
+        read = partial(_p95, before=before, limit=slowest, floor=seconds(gates.p95_floor) * 1e6)
         yield _asked(Check.P95, slowest, timed, manifest, read, rate=False)
     if replacing:
         yield _asked(Check.AGREEMENT, least, replacing, manifest, lambda _, it: _agreement(it, least), at_least=True)
@@ -134,9 +135,9 @@ def _drift(figures: Figures, limit: float) -> tuple[float, int, float] | None:
 
 
 def _p95(
-    node: NodeFacts, figures: Figures, before: Mapping[str, Baseline], limit: float
+    node: NodeFacts, figures: Figures, before: Mapping[str, Baseline], limit: float, floor: float
 ) -> tuple[float, int, float] | None:
-    ratio = baselines.p95_ratio(node, figures, before) if figures.samples >= _LEAST_TIMED else None
+    ratio = baselines.p95_ratio(node, figures, before, floor) if figures.samples >= _LEAST_TIMED else None
     return None if ratio is None else (ratio, figures.effective_samples, evidence.ratio_above(ratio, limit))
 
 

@@ -48,6 +48,7 @@ def ended(
         return status
     entry = HistoryEntry(
         version=status.release.version,
+        sequence=status.release.sequence,
         manifest=status.release.manifest,
         started=status.started or rfc3339(now),
         ended=rfc3339(now),

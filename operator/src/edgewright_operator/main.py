@@ -26,7 +26,7 @@ from edgewright_operator.election import Election
 from edgewright_operator.fleet import Fleet
 from edgewright_operator.leading import leading
 from edgewright_operator.metrics import NodeMetrics
-from edgewright_operator.mlflow import MlflowRegistry
+from edgewright_operator.mlflow import Credentials, MlflowRegistry
 from edgewright_operator.pacing import Pacing
 from edgewright_operator.settings import Settings
 from edgewright_operator.source import Gateway
@@ -62,13 +62,14 @@ async def run(settings: Settings) -> int:
         loop.add_signal_handler(sign, ending.set)
     election = Election(f"{socket.gethostname()}-{uuid.uuid4().hex[:8]}", settings.lease_seconds)
     configuration = await configured(settings.kubeconfig)
+    login = Credentials(settings.mlflow_user, settings.mlflow_password_file, settings.mlflow_token_file)
     async with (
         ApiClient(configuration) as client,
-        httpx2.AsyncClient(timeout=60, trust_env=False) as plain,
+        httpx2.AsyncClient(timeout=60, trust_env=False, auth=login) as to_mlflow,
         httpx2.AsyncClient(timeout=60, trust_env=False, verify=_trusting(settings.gateway_ca)) as to_gateway,
     ):
         cluster = Cluster(Api(client, Pacing(), lambda: time.monotonic() < election.sure_until), settings.writes)
-        registry = MlflowRegistry(settings.mlflow_url, plain)
+        registry = MlflowRegistry(settings.mlflow_url, to_mlflow)
         gateway = Gateway(settings.gateway_url, settings.gateway_token_file, to_gateway)
 
         def begin() -> Coroutine[Any, Any, None]:

@@ -15,6 +15,7 @@ from edgewright_contract.compressedmodel import (
 from edgewright_contract.conditions import Condition, ConditionStatus, ConditionType, Reason, merged
 from edgewright_contract.quantities import seconds
 from edgewright_contract.timestamps import rfc3339
+from edgewright_operator import quarantine
 from edgewright_operator.baselines import Baseline
 from edgewright_operator.facts import ModelFacts, NodeFacts
 from edgewright_operator.measure import CLASSES, Measuring
@@ -51,7 +52,8 @@ def summarized(
 ) -> CompressedModelStatus:
     """The status with counts, worst nodes and conditions of this moment; `against`: node → reason and message."""
     manifest = status.release.manifest if status.release else ""
-    counts = _counts(nodes, manifest)
+    stopped = status.release is not None and quarantine.holds(status, status.release.manifest) is not None
+    counts = _counts(nodes, manifest, stopped=stopped)
     unfit = [entry.name for entry in status.hardware_classes if entry.variant is None and not entry.measuring_since]
     conditions = (
         _condition(ConditionType.READY, standing.ready, standing, model, now),
@@ -105,7 +107,8 @@ def gate(before: GateStatus | None, found: GateStatus, interval: str, now: datet
     return found.model_copy(update={"at": rfc3339(now)})
 
 
-def _counts(nodes: Sequence[NodeFacts], manifest: str) -> Counts:
+def _counts(nodes: Sequence[NodeFacts], manifest: str, *, stopped: bool) -> Counts:
+    """Of the release, or, once it was stopped, of what each node was sent back to."""
     live = updating = failed = offline = never = 0
     for node in nodes:
         if not node.seen:
@@ -114,9 +117,9 @@ def _counts(nodes: Sequence[NodeFacts], manifest: str) -> Counts:
             offline += 1
         elif node.failed(manifest):
             failed += 1
-        elif node.serves(manifest):
+        elif (wanted := node.assigned_manifest() if stopped else manifest) and node.serves(wanted):
             live += 1
-        elif node.assigned_manifest() == manifest:
+        elif wanted and node.assigned_manifest() == wanted:
             updating += 1
     return Counts(total=len(nodes), live=live, updating=updating, failed=failed, offline=offline, never_seen=never)
 

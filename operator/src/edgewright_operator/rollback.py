@@ -4,7 +4,7 @@ from collections.abc import Container, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
-from edgewright_contract.compressedmodel import CompressedModelStatus, Outcome, ReleaseRef
+from edgewright_contract.compressedmodel import CompressedModelStatus, HistoryEntry, Outcome, ReleaseRef
 from edgewright_contract.edgenode import AssignedModel, Assignment
 from edgewright_contract.permit import peek
 from edgewright_operator import quarantine, waves
@@ -44,9 +44,31 @@ def retreat(model: ModelFacts, status: CompressedModelStatus, nodes: Sequence[No
     away: dict[str, AssignedModel | None] = {node.name: None for node in leaving}
     good = status.last_good
     if good is None or good.manifest in condemned:
-        return Retreat(away, {})
-    found = back(model, leaving, nodes, good, now)
+        found = _to_own(model, leaving, status, now)
+    else:
+        found = back(model, leaving, nodes, good, now)
     return Retreat({**away, **found.assignments}, found.permits)
+
+
+def _to_own(model: ModelFacts, leaving: Sequence[NodeFacts], status: CompressedModelStatus, now: datetime) -> Retreat:
+    """Where no release was promoted yet: each node back to what it served before, if that was superseded, not failed.
+
+    Nobody is left without a model because a second release failed before the first had gone all its way.
+    """
+    newest: dict[str, HistoryEntry] = {}
+    for entry in status.history:
+        newest.setdefault(entry.manifest, entry)
+    assignments: dict[str, AssignedModel | None] = {}
+    permits: dict[str, PermitWish] = {}
+    for manifest, entry in newest.items():
+        if entry.outcome is Outcome.FAILED or entry.sequence is None or quarantine.holds(status, manifest):
+            continue
+        target = ReleaseRef(version=entry.version, sequence=entry.sequence, manifest=manifest)
+        own = [node for node in leaving if node.name not in assignments and _own_variant(node, manifest)]
+        found = back(model, own, own, target, now)
+        assignments |= found.assignments
+        permits |= found.permits
+    return Retreat(assignments, permits)
 
 
 def back(

@@ -220,10 +220,18 @@ def _failed(now: Round, status: CompressedModelStatus, release: ReleaseFacts, fi
     status = history.ended(status, Outcome.FAILED, Reason.GATE_FAILED, now.now)
     status = quarantine.condemned(status, release.manifest, first, now.now)
     away = rollback.retreat(now.model, status, now.nodes, now.now)
-    good = f"version {status.last_good.version}" if status.last_good else "no model: none was good before"
+    good = f"version {status.last_good.version}" if status.last_good else _elsewhere(away)
     back = Event(Reason.ROLLING_BACK, f"{len(away.assignments)} nodes go back to {good}", warning=True)
     standing = Standing(Reason.GATE_FAILED, f"{said}; {len(away.assignments)} nodes go back to {good}", stalled=True)
     return stand(now, status, standing, away.assignments, away.permits, (back,))
+
+
+def _elsewhere(away: rollback.Retreat) -> str:
+    """Where nodes go while no release is good yet: to what each served before, or to nothing."""
+    kept = sum(entry is not None for entry in away.assignments.values())
+    none = len(away.assignments) - kept
+    parts = [f"what they served before ({kept})"] if kept else []
+    return " and ".join([*parts, f"no model: none was good before ({none})"] if none or not kept else parts)
 
 
 def _promoted(now: Round, status: CompressedModelStatus, step: Step) -> Decision:

@@ -17,6 +17,12 @@ class Settings(BaseSettings):
     """Kubeconfig; none inside a pod."""
     mlflow_url: str
     """Base URL of the MLflow server."""
+    mlflow_user: str = ""
+    """User name at MLflow, for basic authentication."""
+    mlflow_password_file: Path | None = None
+    """File of that user's password; read anew for each request."""
+    mlflow_token_file: Path | None = None
+    """File of a bearer token for MLflow, instead of user and password."""
     gateway_url: str
     """Base URL of the model gateway."""
     gateway_ca: Path | None = None

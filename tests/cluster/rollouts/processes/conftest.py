@@ -74,6 +74,8 @@ class Source:
     url: str = ""
     version: int = 1
     tokens: set[str] = field(default_factory=set)
+    logins: set[str | None] = field(default_factory=set)
+    """What MLflow was shown."""
 
 
 @pytest.fixture
@@ -82,6 +84,7 @@ def source() -> Iterator[Source]:
 
     class Answers(http.server.BaseHTTPRequestHandler):
         def do_GET(self) -> None:
+            state.logins.add(self.headers["Authorization"])
             tags = [{"key": names.TAG_MANIFEST, "value": manifest(state.version)}]
             found = self.path.startswith("/api/2.0/mlflow/registered-models/alias?")
             self._answer(200 if found else 404, {"model_version": {"version": str(state.version), "tags": tags}})

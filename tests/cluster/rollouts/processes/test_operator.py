@@ -7,6 +7,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -30,8 +31,10 @@ def test_a_release_reaches_all_nodes_in_two_waves(
     until: Callable[..., Any],
     joins: Callable[..., None],
     finishes: Callable[..., None],
+    tmp_path: Path,
 ) -> None:
-    start()
+    (tmp_path / "login").write_text("of-mlflow\n")
+    start(MLFLOW_TOKEN_FILE=str(tmp_path / "login"))
     joins(site, until)
     until(lambda: site.assigned())
     time.sleep(1.5)  # several rounds: nobody else is exposed while the first node is silent
@@ -47,6 +50,7 @@ def test_a_release_reaches_all_nodes_in_two_waves(
     assert spec["trust"] == TRUST
     assert spec["models"][0]["live"]["variant"] == "q"
     assert source.tokens == {"Bearer of-the-operator"}
+    assert source.logins == {"Bearer of-mlflow"}
     managers = {entry["manager"] for entry in next(iter(site.edge_nodes().values()))["metadata"]["managedFields"]}
     assert "edgewright-operator" in managers
 

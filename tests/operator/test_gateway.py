@@ -189,6 +189,27 @@ async def test_a_refused_token_is_not_reviewed_again_at_once(gateway: httpx2.Asy
     assert len(world.asked) == 2
 
 
+async def test_junk_of_ever_new_spelling_costs_the_api_server_a_bounded_number_of_questions(
+    gateway: httpx2.AsyncClient, world: World
+) -> None:
+    assert (await gateway.get("/trust", headers=token("a"))).status_code == 200
+    world.asked.clear()
+    told = [await gateway.get("/trust", headers=token(f"junk-{number}")) for number in range(2_000)]
+    assert world.asked.count("/apis/authentication.k8s.io/v1/tokenreviews") == access.STRANGERS_AT_ONCE - 1
+    assert {answer.status_code for answer in told} == {401, 429}
+    assert (told[-1].json()["reason"], told[-1].headers["Retry-After"]) == ("Busy", "1")
+    world.now += access.REVIEW_SECONDS  # a known token is reviewed anew all the same, and gets its file
+    assert (await gateway.get("/trust", headers=token("a"))).status_code == 200
+    world.asked.clear()
+    world.now += 1.0
+    for number in range(2_000, 5_000):
+        await gateway.get("/trust", headers=token(f"junk-{number}"))
+    burst = access.STRANGERS_PER_SECOND * (access.REVIEW_SECONDS + 1.0)
+    assert len(world.asked) <= burst
+    world.now += 1.0
+    assert (await gateway.get("/trust", headers=token("b"))).status_code == 200  # a genuine one that is new
+
+
 async def test_a_review_is_believed_for_ten_seconds_and_no_longer(gateway: httpx2.AsyncClient, world: World) -> None:
     assert (await gateway.get("/trust", headers=token("a"))).status_code == 200
     del world.tokens["a"]  # its Node was deleted

@@ -171,7 +171,7 @@ async def test_a_silent_watch_is_begun_anew(running: Any) -> None:
     running(watched)
     await watched.synced.wait()
     async with asyncio.timeout(20):
-        while len(server.watches) < 2:
+        while len(server.watches) < 2:  # noqa: ASYNC110 - nothing tells when it asks anew
             await asyncio.sleep(0.02)
 
 

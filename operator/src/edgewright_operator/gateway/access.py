@@ -13,6 +13,7 @@ from pydantic import ValidationError
 from edgewright_contract import names
 from edgewright_contract.edgenode import AssignedModel, EdgeNodeSpec
 from edgewright_operator import mlflow
+from edgewright_operator.gateway.budget import Budget
 from edgewright_operator.gateway.intake import Intake, ReleaseRefused, Taken
 
 REVIEW_SECONDS: Final = 10.0
@@ -21,7 +22,13 @@ REFUSED_SECONDS: Final = 5.0
 """A refused token is not asked about again so soon: a broken node must not load the API server."""
 NODE_SECONDS: Final = 2.0
 """An EdgeNode that names the digest is believed so long; one that does not is read again at once."""
+STRANGERS_PER_SECOND: Final = 50.0
+"""So often the API server is asked about tokens that were never good here; a fleet of 10,000 that knocks at once is
+through in 190 s, and whoever sends junk of ever new spelling costs it no more than this."""
+STRANGERS_AT_ONCE: Final = 500.0
 MAX_CACHED: Final = 4096
+MAX_ACCEPTED: Final = 65_536
+"""Tokens that were good: more than a fleet has, so that its nodes are no strangers while junk comes in."""
 _Key = TypeVar("_Key")
 _Value = TypeVar("_Value")
 
@@ -32,6 +39,10 @@ class Unauthenticated(Exception):
 
 class Forbidden(Exception):
     """A good token that may not have this."""
+
+
+class Busy(Exception):
+    """Too many unknown tokens: whoever is genuine asks again in a moment."""
 
 
 class ApiUnavailable(Exception):
@@ -57,27 +68,39 @@ class Access:
     operator: str
     accounts: Sequence[str]
     clock: Callable[[], float] = time.monotonic
-    reviewed: dict[bytes, tuple[float, Caller | None]] = field(default_factory=dict)
+    accepted: dict[bytes, tuple[float, Caller]] = field(default_factory=dict)
+    refused: dict[bytes, float] = field(default_factory=dict)
     specs: dict[str, tuple[float, EdgeNodeSpec]] = field(default_factory=dict)
+    strangers: Budget = field(init=False)
+
+    def __post_init__(self) -> None:
+        """Tokens that were never good have a budget of their own."""
+        self.strangers = Budget(STRANGERS_PER_SECOND, STRANGERS_AT_ONCE, self.clock)
 
     async def caller(self, authorization: str) -> Caller:
         """Whom the Authorization header stands for.
 
         Raises:
-            Unauthenticated, ApiUnavailable
+            Unauthenticated, ApiUnavailable, Busy
         """
         scheme, _, token = authorization.partition(" ")
         if scheme.lower() != "bearer" or not token.strip():
             raise Unauthenticated(f"a bearer token of audience {names.GATEWAY_AUDIENCE} is needed")
         key = hashlib.sha256(token.strip().encode()).digest()
-        until, found = self.reviewed.get(key, (0.0, None))
-        if self.clock() >= until:
+        known = self.accepted.get(key)
+        if known is not None and self.clock() < known[0]:
+            return known[1]
+        found = None
+        if self.clock() >= self.refused.get(key, 0.0):
+            if known is None and not self.strangers.take():
+                raise Busy("too many unknown tokens are asked about just now: ask again in a second")
             found = await self._review(token.strip())
-            until = self.clock() + (REVIEW_SECONDS if found else REFUSED_SECONDS)
-            _keep(self.reviewed, key, (until, found))
-        if found is None:
-            raise Unauthenticated(f"the token is not valid for audience {names.GATEWAY_AUDIENCE}")
-        return found
+            if found is not None:
+                _keep(self.accepted, key, (self.clock() + REVIEW_SECONDS, found), MAX_ACCEPTED)
+                return found
+            self.accepted.pop(key, None)
+            _keep(self.refused, key, self.clock() + REFUSED_SECONDS)
+        raise Unauthenticated(f"the token is not valid for audience {names.GATEWAY_AUDIENCE}")
 
     async def _review(self, token: str) -> Caller | None:
         body = {
@@ -189,9 +212,9 @@ def _digests(taken: Taken, variants: set[str]) -> set[str]:
     return {taken.manifest.digest} | small | {one.digest for one in taken.release.variants if one.name in variants}
 
 
-def _keep(cache: dict[_Key, _Value], key: _Key, value: _Value) -> None:
+def _keep(cache: dict[_Key, _Value], key: _Key, value: _Value, most: int = MAX_CACHED) -> None:
     """The oldest goes first, so that a flood of bad tokens costs memory of one size."""
     cache.pop(key, None)
-    while len(cache) >= MAX_CACHED:
+    while len(cache) >= most:
         cache.pop(next(iter(cache)))
     cache[key] = value

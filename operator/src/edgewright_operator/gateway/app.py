@@ -18,6 +18,7 @@ MAX_BODY: Final = 4096
 _STATUS: Final[dict[type[Exception], tuple[int, str]]] = {
     access.Unauthenticated: (401, "Unauthenticated"),
     access.Forbidden: (403, "Forbidden"),
+    access.Busy: (429, "Busy"),
     access.ApiUnavailable: (503, "ApiUnavailable"),
     intake.ReleaseChanged: (409, "ReleaseChanged"),
     intake.ReleaseRefused: (422, "ReleaseRefused"),
@@ -28,6 +29,11 @@ _STATUS: Final[dict[type[Exception], tuple[int, str]]] = {
     mlflow.ArtifactTooLarge: (422, "ReleaseRefused"),
     mlflow.Unavailable: (503, "SourceUnavailable"),
     OSError: (503, "StorageError"),
+}
+_HEADERS: Final = {
+    401: {"WWW-Authenticate": "Bearer"},
+    429: {"Retry-After": "1"},
+    503: {"Retry-After": "5"},
 }
 
 
@@ -127,8 +133,7 @@ def _refusals(app: FastAPI) -> None:
 
     async def refused(request: Request, error: Exception) -> Response:
         status, reason = next(found for kind, found in _STATUS.items() if isinstance(error, kind))
-        headers = {503: {"Retry-After": "5"}, 401: {"WWW-Authenticate": "Bearer"}}.get(status, {})
-        return answers.sentence(status, reason, str(error), headers)
+        return answers.sentence(status, reason, str(error), _HEADERS.get(status, {}))
 
     for kind in _STATUS:
         app.add_exception_handler(kind, refused)

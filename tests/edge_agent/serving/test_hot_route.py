@@ -1,17 +1,23 @@
 """The hot route against the plain one, byte for byte, and the bounds that stand in front of both."""
 
+import asyncio
 import json
 import re
 import signal
 import socket
 import time
+from collections.abc import Callable, Iterator
 from types import SimpleNamespace
 
 import numpy as np
 import pytest
+import uvicorn
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+from uvicorn.server import ServerState
 
 from edgewright_agent.serving.__main__ import _http_protocol
+from edgewright_agent.serving.door import Door
+from edgewright_agent.serving.hot_route import protocol_for
 from edgewright_agent.serving.inference import Inference, Limits
 from edgewright_agent.serving.metrics import Metrics
 from edgewright_agent.serving.shortcut import Shortcut
@@ -109,6 +115,79 @@ def test_pipelined_answers_come_in_the_order_of_their_requests(shared):
     answer = shared.exchange(b"".join(requests))
     assert re.findall(r'"id":"(q\d+)"', answer.decode()) == expected
     assert answer.count(b"HTTP/1.1 200 OK") == 40
+
+
+@pytest.fixture
+def sleeping(shared) -> Iterator[Callable[[], None]]:
+    """Stop the server's process; what the test sends until it calls the fixture is then read in one piece."""
+    shared.process.send_signal(signal.SIGSTOP)
+    yield lambda: shared.process.send_signal(signal.SIGCONT)
+    shared.process.send_signal(signal.SIGCONT)
+
+
+@pytest.mark.parametrize("rows", [1, 300])
+@pytest.mark.parametrize("cut", [30, 150])
+def test_a_head_that_ends_in_a_long_piece_is_not_taken_for_a_long_head(shared, sleeping, rows, cut):
+    body, header = binary(rows, wanted=False)
+    request = post(HOT, body, header)
+    count = 1 + 90_000 // len(request)  # beyond the largest head
+    whole = request * count + post(HOT, body, header, b"connection: close")
+    with socket.create_connection(("127.0.0.1", shared.port), timeout=20) as client:
+        client.sendall(whole[:cut])
+        shared.process.send_signal(signal.SIGCONT)
+        time.sleep(0.1)  # the server has begun to read a head
+        shared.process.send_signal(signal.SIGSTOP)
+        end = len(request) * count + cut
+        client.sendall(whole[cut:end])
+        sleeping()
+        time.sleep(0.1)
+        client.sendall(whole[end:])
+        answer = b"".join(iter(lambda: client.recv(1 << 20), b""))
+    assert answer.count(b"HTTP/1.1 200 OK") == answer.count(b"HTTP/1.1") == count + 1
+
+
+class Wire(asyncio.Transport):
+    """A transport that takes what is written until it is cut, and then raises, as uvloop's does."""
+
+    def __init__(self) -> None:
+        super().__init__({"peername": None, "sockname": None})
+        self.cut = False
+
+    def write(self, data: bytes) -> None:
+        if self.cut:
+            raise RuntimeError("the handler is closed")
+
+    def is_closing(self) -> bool:
+        return self.cut
+
+    def close(self) -> None: ...
+    def pause_reading(self) -> None: ...
+    def resume_reading(self) -> None: ...
+
+
+async def test_a_client_that_leaves_its_pipelined_requests_behind_is_no_error(caplog):
+    told, left = [], asyncio.Event()
+
+    async def app(scope, receive, send):
+        await receive()
+        await left.wait()
+        told.append((await receive())["type"])
+        await send({"type": "http.response.start", "status": 200, "headers": []})
+        await send({"type": "http.response.body", "body": b""})
+
+    config = uvicorn.Config(app, ws="none", lifespan="off", log_config=None)
+    config.load()
+    door, state = Door(Inference(Slots(Metrics()), Limits())), ServerState()
+    protocol, wire = protocol_for(door)(config, state, {}), Wire()
+    protocol.connection_made(wire)
+    protocol.data_received(b"GET /slow HTTP/1.1\r\nhost: node\r\n\r\n" * 3)
+    await asyncio.sleep(0)
+    wire.cut = True
+    protocol.connection_lost(ConnectionResetError())
+    left.set()
+    await asyncio.gather(*state.tasks)
+    assert told == ["http.disconnect"]  # the two behind it never begin
+    assert not caplog.records
 
 
 def test_a_client_that_reads_nothing_is_held_back_and_loses_no_answer(shared):

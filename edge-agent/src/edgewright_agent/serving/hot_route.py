@@ -5,30 +5,17 @@ Here also stand the bounds that uvicorn lacks: head size, number of connections,
 
 import asyncio
 import time
-from collections.abc import Sized
+from collections import deque
 from typing import Any, ClassVar, cast
 
-from uvicorn.protocols.http.flow_control import FlowControl
-from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 
 from edgewright_agent.serving.door import DRAIN_SECONDS, LINGER_SECONDS, SHED_SECONDS, Door
+from edgewright_agent.serving.flow import Flow
 from edgewright_agent.serving.http_response import http_response
 from edgewright_agent.serving.inference import BUSY, Answer, refusal
 from edgewright_agent.serving.shortcut import Shortcut
 from edgewright_agent.serving.slots import SHORT_SECONDS, Loaded
-
-
-class _Flow(FlowControl):
-    """Reads nothing more while requests wait or answers are not taken; uvicorn's own lets the queue grow."""
-
-    def __init__(self, transport: asyncio.Transport, pipeline: Sized) -> None:
-        super().__init__(transport)
-        self._pipeline = pipeline
-
-    def resume_reading(self) -> None:
-        """Read on, if there is nothing to wait for."""
-        if not self._pipeline and not self.write_paused and not self._transport.is_closing():
-            super().resume_reading()
 
 
 class InferProtocol(HttpToolsProtocol):
@@ -42,27 +29,39 @@ class InferProtocol(HttpToolsProtocol):
         """When the request that arrives now began, or the last one did."""
         self.arriving = self.in_head = self.hot = self.refused = self.fresh = False
         self.head_bytes = self.body_bytes = self.begun = 0
-        self.fed = 0.0
         self.stalled_since: float | None = None
         self.body: bytes | bytearray = b""
         self.header_length: str | None = None
-        self.data = b""
+        self.fed, self.data = 0.0, b""
         self.shortcut = Shortcut(self.door.inference)
+        self.cycles: deque[RequestResponseCycle] = deque()  # what ASGI has not answered yet, in its order
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         """Count the connection in, or turn it away when there are too many that do something."""
         super().connection_made(transport)
-        self.flow = _Flow(transport, self.pipeline)
+        self.flow = Flow(transport, self.pipeline)
         over = len(self.connections) - self.door.limits.connections
         if over > self.door.limits.connections:
             transport.abort()
         elif over > 0 and not self._make_room():
             self.refuse(503, BUSY)
 
+    def connection_lost(self, exc: Exception | None) -> None:
+        """Tell every request that waits for its answer, where uvicorn tells the last one only."""
+        self.pipeline.clear()
+        for cycle in self.cycles:
+            cycle.disconnected = True
+            cycle.message_event.set()
+        super().connection_lost(exc)
+
+    def on_response_complete(self) -> None:
+        """ASGI has answered the first of them."""
+        self.cycles.popleft()
+        super().on_response_complete()
+
     def _make_room(self) -> bool:
-        now = self.loop.time()
         for other in cast("set[InferProtocol]", self.connections):
-            if other is not self and other.is_idle() and now - other.since > 1 and not other.transport.is_closing():
+            if other is not self and other.is_idle() and self.loop.time() - other.since > 1 and not other.transport.is_closing():
                 other.transport.close()
                 return True
         return False
@@ -74,9 +73,9 @@ class InferProtocol(HttpToolsProtocol):
         self.fresh = not self.arriving
         if self.fresh:
             self.since = self.loop.time()
-        in_head, self.begun, self.fed, self.data = self.in_head, 0, time.perf_counter(), data
+        self.begun, self.fed, self.data = 0, time.perf_counter(), data
         super().data_received(data)
-        if self.in_head and (in_head or self.begun == 1):  # else a part of the data was another request's
+        if self.in_head and self.begun == int(self.fresh):  # else a part of the data was another request's
             self.head_bytes += len(data)
             self._check_head(self.head_bytes)
 
@@ -224,6 +223,7 @@ class InferProtocol(HttpToolsProtocol):
         self.url, self.headers, self.expect_100_continue = url, headers, expect
         self.scope["headers"] = headers
         super().on_headers_complete()
+        self.cycles.append(self.cycle)
         if self.door.draining:
             self.cycle.keep_alive = False
 

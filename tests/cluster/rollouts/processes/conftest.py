@@ -12,6 +12,7 @@ import subprocess
 import sys
 import threading
 import time
+import urllib.parse
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -85,9 +86,11 @@ def source() -> Iterator[Source]:
     class Answers(http.server.BaseHTTPRequestHandler):
         def do_GET(self) -> None:
             state.logins.add(self.headers["Authorization"])
-            tags = [{"key": names.TAG_MANIFEST, "value": manifest(state.version)}]
-            found = self.path.startswith("/api/2.0/mlflow/registered-models/alias?")
-            self._answer(200 if found else 404, {"model_version": {"version": str(state.version), "tags": tags}})
+            path, _, query = self.path.removeprefix("/api/2.0/mlflow/").partition("?")
+            asked = urllib.parse.parse_qs(query).get("version", [str(state.version)])[0]
+            tags = [{"key": names.TAG_MANIFEST, "value": manifest(int(asked))}]
+            found = path in ("registered-models/alias", "model-versions/get")
+            self._answer(200 if found else 404, {"model_version": {"version": asked, "tags": tags}})
 
         def do_POST(self) -> None:
             state.tokens.add(self.headers["Authorization"])
@@ -117,7 +120,7 @@ class Site:
     """One namespace, its Nodes and its CompressedModel, and what their agents would write."""
 
     def __init__(self, plane: ControlPlane, as_agent: Callable[[str], dict[str, str]]) -> None:
-        self.as_agent = as_agent
+        self.as_agent, self.plane = as_agent, plane
         self.api, self.name = plane.api, f"site-{secrets.token_hex(3)}"
         self.nodes = [f"{self.name}-{index}" for index in range(NODES)]
         with contextlib.suppress(ClusterError):  # another test may have made it
@@ -128,10 +131,11 @@ class Site:
             for node in self.nodes
         }
 
-    def wish(self) -> None:
-        rollout = {"waves": [{"nodes": 1}, {"percent": 100}], "soak": "2s", "maxUnavailable": "100%"}
+    def wish(self, rollout: dict[str, Any] | None = None, **spec: Any) -> None:
+        """The CompressedModel, as `kubectl apply` writes it; what is not given is two waves of the pinned variant q."""
+        waves = {"waves": [{"nodes": 1}, {"percent": 100}], "soak": "2s", "maxUnavailable": "100%"}
         source = {"registeredModel": "nilm-test", "alias": "production"}
-        spec = {"source": source, "rollout": rollout, "selection": {"variant": "q"}}
+        spec = {"source": source, "selection": {"variant": "q"}, **spec, "rollout": waves | (rollout or {})}
         metadata = {"name": "nilm", "namespace": self.name}
         self.api.apply(
             [{"apiVersion": names.API_VERSION, "kind": "CompressedModel", "metadata": metadata, "spec": spec}]
@@ -181,6 +185,18 @@ class Site:
             if wanted["version"] == refused:
                 entry |= {"state": "Rejected", "reason": "SelfTestFailed", "live": before[0].get("live")}
             self._status(name, {"models": [entry]})
+
+    def add_node(self) -> str:
+        """One more Node, whose agent is awake as soon as the operator has made its EdgeNode and Lease."""
+        node = f"{self.name}-{len(self.uids)}"
+        labels = {names.LABEL_AGENT: "true", "site": self.name}
+        self.uids[node] = self.plane.create_node(node, labels)["metadata"]["uid"]
+        self.nodes.append(node)
+        return node
+
+    def remove_node(self, node: str) -> None:
+        self.api.request("DELETE", f"/api/v1/nodes/{node}")
+        self.nodes.remove(node)
 
     def _status(self, node: str, status: dict[str, Any]) -> None:
         path = f"/apis/{names.API_VERSION}/{names.EDGE_NODES}/{node}/status"
@@ -247,9 +263,15 @@ def until(tmp_path: Path) -> Callable[..., Any]:
     return waited
 
 
-def joined(site: Site, until: Callable[..., Any]) -> None:
+def joined(site: Site, until: Callable[..., Any], **wish: Any) -> None:
     """The operator made EdgeNodes and Leases; the agents answer; the wish is there."""
-    until(lambda: len(site.edge_nodes()) == NODES)
+    awakened(site, until)
+    site.wish(**wish)
+
+
+def awakened(site: Site, until: Callable[..., Any]) -> None:
+    """Every Node has its EdgeNode and its Lease, and every agent is there."""
+    until(lambda: len(site.edge_nodes()) == len(site.nodes))
 
     def awake() -> bool:
         with contextlib.suppress(ClusterError):  # a Lease comes just after its EdgeNode
@@ -258,7 +280,6 @@ def joined(site: Site, until: Callable[..., Any]) -> None:
         return False
 
     until(awake)
-    site.wish()
 
 
 def finished(site: Site, until: Callable[..., Any], version: int) -> None:
@@ -281,6 +302,11 @@ def finished(site: Site, until: Callable[..., Any], version: int) -> None:
 @pytest.fixture
 def joins() -> Callable[..., None]:
     return joined
+
+
+@pytest.fixture
+def awakens() -> Callable[..., None]:
+    return awakened
 
 
 @pytest.fixture

@@ -185,7 +185,7 @@ async def test_a_client_that_leaves_its_pipelined_requests_behind_is_no_error(ca
     wire.cut = True
     protocol.connection_lost(ConnectionResetError())
     left.set()
-    await asyncio.gather(*state.tasks)
+    await asyncio.wait_for(asyncio.gather(*state.tasks), 5)
     assert told == ["http.disconnect"]  # the two behind it never begin
     assert not caplog.records
 

@@ -25,13 +25,12 @@ class InferProtocol(HttpToolsProtocol):
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
-        self.since = self.loop.time()
-        """When the request that arrives now began, or the last one did."""
+        self.since = self.loop.time()  # when the request that arrives now began, or the last one did
         self.arriving = self.in_head = self.hot = self.refused = self.fresh = False
         self.head_bytes = self.body_bytes = self.begun = 0
         self.stalled_since: float | None = None
-        self.body: bytes | bytearray = b""
         self.header_length: str | None = None
+        self.body: bytes | bytearray = b""
         self.fed, self.data = 0.0, b""
         self.shortcut = Shortcut(self.door.inference)
         self.cycles: deque[RequestResponseCycle] = deque()  # what ASGI has not answered yet, in its order
@@ -61,7 +60,8 @@ class InferProtocol(HttpToolsProtocol):
 
     def _make_room(self) -> bool:
         for other in cast("set[InferProtocol]", self.connections):
-            if other is not self and other.is_idle() and self.loop.time() - other.since > 1 and not other.transport.is_closing():
+            quiet = self.loop.time() - other.since
+            if other is not self and other.is_idle() and quiet > 1 and not other.transport.is_closing():
                 other.transport.close()
                 return True
         return False

@@ -144,13 +144,15 @@ def test_switching_approval_off_needs_the_right_to_approve(team: Team) -> None:
     assert team.patch("editor", path, {"spec": {"rollout": {"approval": True}}}).status_code == 200
 
 
-def test_a_namespace_can_make_approval_a_duty(team: Team) -> None:
+def test_a_namespace_can_make_approval_a_duty(team: Team, control_plane: ControlPlane) -> None:
     assert team.create("editor", "free", False).status_code == 201
     duty = _annotated(names.ANNOTATION_REQUIRE_APPROVAL, "true")
     assert team.patch("warden", team.home, duty).status_code == 200
     sentence = f"namespace {team.namespace} asks for approval of every wave: set spec.rollout.approval: true"
+    # The API server looks namespaces up in a cache of its own, which follows a moment later.
+    edit = {"spec": {"suspend": True}}
+    control_plane.wait_for_policy(lambda: sentence in team.patch("editor", f"{team.models}/free", edit).text)
     _refused(team.create("editor", "late", False), sentence)
-    _refused(team.patch("editor", f"{team.models}/free", {"spec": {"suspend": True}}), sentence)
     _refused(team.patch("approver", f"{team.models}/nilm", _OFF), sentence)
     assert team.create("editor", "late", True).status_code == 201
 

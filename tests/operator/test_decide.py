@@ -227,6 +227,31 @@ def test_one_silent_node_is_passed_by_and_named(stage: Any) -> None:
     assert mute in {row.name for row in play.model.status.worst_nodes} or play.reason == Reason.ROLLING_OUT
 
 
+@pytest.mark.parametrize("had", [False, True])
+def test_a_silent_node_that_takes_up_max_unavailable_is_told_or_passed_by(stage: Any, had: bool) -> None:
+    """Empty, it is the one node that may be unavailable; serving what it had, it is no longer being moved."""
+    wish = stage.model(rollout={"maxUnavailable": 1, "nodeDeadline": "20s"})
+    play = stage.Play(wish, stage.fleet(8, classes=("one",)))
+    version = 2 if had else 1
+    if had:
+        play.run(stage.release(1), 80)
+    play.begin(stage.release(version))
+    manifest = stage.release(version).manifest
+    (mute,) = [node.name for node in play.nodes if node.assigned_manifest() == manifest]
+    for _ in range(120):
+        play.step(stage.release(version))
+        for node in list(play.nodes):
+            if node.name != mute:
+                play.agents(only=node.name)
+    if had:
+        assert play.exposed(manifest) == 8
+        return
+    assert play.condition(ConditionType.STALLED) == ("True", Reason.NODE_DEADLINE)
+    assert f"{mute} first" in play.message
+    play.agents()
+    assert play.run(stage.release(version), 120).reason == Reason.ROLLED_OUT
+
+
 def test_a_restart_never_shortens_the_soak(stage: Any) -> None:
     play = stage.Play(stage.model(), stage.fleet(1))
     play.begin(stage.release(1))

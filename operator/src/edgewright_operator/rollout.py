@@ -130,7 +130,7 @@ def _step(now: Round, status: CompressedModelStatus, release: ReleaseFacts, fiel
         if hold := _unready(now, release, field):
             return Step(wave.model_copy(update={"of": len(rollout.waves)}), hold, {})
         since = rfc3339(now.now)
-    stuck = _stuck(field)
+    stuck = _stuck(now, release, field)
     live, heard = _live(now, field, release.manifest, index, stuck=stuck)
     passed = live and soaked >= seconds(rollout.soak) and field.judged.gate.verdict is Verdict.PASS
     event = hold = None
@@ -179,10 +179,14 @@ def _live(now: Round, field: Field, manifest: str, index: int, *, stuck: bool) -
     return bool(heard) and all(node.serves(manifest) for node in heard), len(heard)
 
 
-def _stuck(field: Field) -> bool:
-    """Whether more nodes are late than broken ones explain."""
+def _stuck(now: Round, release: ReleaseFacts, field: Field) -> bool:
+    """Whether more nodes are late than broken ones explain, or so many that nobody else can be moved."""
     late, exposed = len(field.late), field.judged.gate.checks[0].samples
-    return late > 0 and (late >= sum(node.reachable for node in field.ordered) or gates.crowd(late, exposed + late))
+    if not late:
+        return False
+    if late >= sum(node.reachable for node in field.ordered) or gates.crowd(late, exposed + late):
+        return True
+    return waves.blocked(now.model.spec.rollout, release.manifest, field.ordered, now.now)
 
 
 def _moves(now: Round, release: ReleaseFacts, field: Field, size: int) -> dict[str, AssignedModel]:

@@ -77,8 +77,8 @@ def moves(
     ]
     if not wanting:
         return {}
-    busy = sum(node.unavailable() for node in population)
-    allowed = max(0, share_of(model.spec.rollout.max_unavailable, len(population), at_least=1) - busy)
+    rollout = model.spec.rollout
+    allowed = max(0, _room(rollout, population) - _busy(rollout, release.manifest, population, now))
     entries = {name: given(model, _assignment(release, name), now) for name in {variant for _, variant in wanting}}
     found: dict[str, AssignedModel] = {}
     for node, variant in wanting:
@@ -87,6 +87,28 @@ def moves(
             found[node.name] = entries[variant]
             allowed -= not free
     return found
+
+
+def blocked(rollout: Rollout, manifest: str, population: Sequence[NodeFacts], now: datetime) -> bool:
+    """Whether late nodes that serve nothing at all take up maxUnavailable, so that nobody else can be moved."""
+    empty = sum(late(node, manifest, rollout, now) and not _serves_something(node) for node in population)
+    return empty >= _room(rollout, population)
+
+
+def _room(rollout: Rollout, population: Sequence[NodeFacts]) -> int:
+    return share_of(rollout.max_unavailable, len(population), at_least=1)
+
+
+def _busy(rollout: Rollout, manifest: str, population: Sequence[NodeFacts], now: datetime) -> int:
+    """Nodes that are unavailable; one that is late and goes on with what it had is no longer being moved."""
+    return sum(
+        node.unavailable() and not (_serves_something(node) and late(node, manifest, rollout, now))
+        for node in population
+    )
+
+
+def _serves_something(node: NodeFacts) -> bool:
+    return node.status is not None and node.status.live is not None
 
 
 def proven_first(due: Sequence[NodeFacts], manifest: str) -> list[NodeFacts]:

@@ -125,6 +125,8 @@ class Site:
         self.nodes = [f"{self.name}-{index}" for index in range(NODES)]
         with contextlib.suppress(ClusterError):  # another test may have made it
             self.api.create_namespace(names.NAMESPACE)
+        self.classes: dict[str, str] = {}
+        """Hardware classes of nodes that are of another than amd64-test."""
         self.api.create_namespace(self.name, {names.ANNOTATION_NODE_SELECTOR: f"site={self.name}"})
         self.uids = {
             node: plane.create_node(node, {names.LABEL_AGENT: "true", "site": self.name})["metadata"]["uid"]
@@ -163,18 +165,18 @@ class Site:
 
     def wake(self) -> None:
         """Every agent says what it runs on, and that it is there."""
-        hardware = {"class": "amd64-test", "arch": "amd64", "cpu": "t", "cores": 1, "memoryBytes": 1}
+        hardware: dict[str, Any] = {"arch": "amd64", "cpu": "t", "cores": 1, "memoryBytes": 1}
         hardware |= {"agentVersion": "1", "runtimeVersion": "1"}
         renewed = {"spec": {"renewTime": datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ")}}
         for node in self.nodes:
-            self._status(node, {"hardware": hardware})
+            self._status(node, {"hardware": hardware | {"class": self.classes.get(node, "amd64-test")}})
             lease = f"/apis/coordination.k8s.io/v1/namespaces/{names.NAMESPACE}/leases/{node}"
             self.api.request("PATCH", lease, json=renewed, headers=MERGE)
 
-    def obey(self, refused: int = 0) -> None:
-        """Every agent goes live on what it was assigned, or rejects version `refused`."""
+    def obey(self, refused: int = 0, only: str = "") -> None:
+        """Every agent (or `only` one) goes live on what it was assigned, or rejects version `refused`."""
         for name, node in self.edge_nodes().items():
-            if not node["spec"].get("models"):
+            if not node["spec"].get("models") or only not in ("", name):
                 continue
             wanted = node["spec"]["models"][0]["live"]
             before = (node.get("status") or {}).get("models") or [{}]

@@ -79,3 +79,26 @@ def test_a_pin_and_a_version_are_followed_and_mended(
     until(settled)
     told = [(entry["version"], entry["outcome"]) for entry in site.model()["history"]]
     assert told == [(4, "Promoted"), (3, "Promoted")]
+
+
+def test_classes_max_unavailable_node_deadline_and_suspend(
+    site: Any, start: Start, until: Callable[..., Any], joins: Callable[..., None], finishes: Callable[..., None]
+) -> None:
+    """The first wave has a node of each class, one is moved at a time, and a mute one is told of."""
+    site.classes = {site.nodes[0]: "arm64-test"}
+    start()
+    joins(site, until, rollout={"maxUnavailable": 1, "nodeDeadline": "2s"})
+    (first,) = until(lambda: site.assigned())
+    assert site.model()["wave"]["size"] == 2
+    until(lambda: site.condition("Stalled") == ("True", "NodeDeadline"))
+    assert f"{first} first" in _message(site, "Stalled")
+    assert list(site.assigned()) == [first]  # empty, it is the one that may be unavailable
+    site.wish({"maxUnavailable": 1}, suspend=True)
+    until(lambda: site.condition("Reconciling") == ("True", "Suspended"))
+    site.obey(only=first)
+    time.sleep(1.0)  # several rounds
+    assert list(site.assigned()) == [first]
+    site.wish({"maxUnavailable": 1})
+    until(lambda: len(site.assigned()) == 2)
+    assert {site.classes.get(node, "amd64-test") for node in site.assigned()} == {"arm64-test", "amd64-test"}
+    finishes(site, until, 1)

@@ -11,7 +11,7 @@ import httpx2
 import pytest
 from prometheus_client import REGISTRY
 
-from edgewright_contract import names
+from edgewright_contract import keys, names, permit
 from edgewright_contract.conditions import Reason
 from edgewright_contract.edgenode import AssignedModel
 from edgewright_operator import metrics, views
@@ -196,7 +196,8 @@ class Process:
     """A fresh operator process in front of a server and a registry; each round sees what is there."""
 
     def __init__(self, server: Server, registry: Registry, token: Path, group: asyncio.TaskGroup) -> None:
-        settings = Settings(mlflow_url="-", gateway_url="http://g", gateway_token_file=token, single_tenant=True)
+        given: dict[str, Any] = {"gateway_token_file": token, "permit_key_file": token.parent / "permit.key"}
+        settings = Settings(mlflow_url="-", gateway_url="http://g", single_tenant=True, **given)
         client = httpx2.AsyncClient(transport=httpx2.MockTransport(answers))
         self.server, self.monotonic = server, 0.0
         self.fleet = Fleet(None, lambda _: None, lambda: None)  # type: ignore[arg-type]
@@ -361,6 +362,18 @@ async def test_a_way_back_without_a_permit_key_is_told(process: Any) -> None:
     assert server.version() == 1
     assert "permit" not in server.node["spec"]["models"][0]
     assert server.events.count("PermitMissing") == 1
+    server.agent("Rejected")
+    server.node["status"]["models"][0] |= {"reason": "Downgrade"}
+    for at in (300, 301):
+        server.events = []
+        await operator.round(at)
+    assert "PermitMissing" not in server.events
+    server.writes = 0  # nothing is written again and again for want of the key
+    await operator.round(302)
+    server.writes = 10
+    operator.reconciler.settings.permit_key_file.write_bytes(keys.private_pem(keys.generate()))
+    await operator.round(303)
+    assert permit.peek(server.node["spec"]["models"][0]["permit"]).to_manifest == digest(1)
 
 
 async def test_an_object_that_is_gone_is_told_once_and_its_queries_are_forgotten(process: Any) -> None:

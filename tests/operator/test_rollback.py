@@ -179,6 +179,30 @@ def test_a_quarantined_manifest_stays_out_until_it_is_freed_and_is_freed_once(st
     assert play.reason == Reason.QUARANTINED
 
 
+def test_a_node_that_refused_for_want_of_a_permit_gets_one_later(stage: Any) -> None:
+    """There was no key when the alias moved back; whoever signs is asked again, for just that step."""
+    play = stage.Play(stage.model(), stage.fleet(4)).run(stage.release(1)).run(stage.release(2)).run(stage.release(3))
+    before = play.nodes[0].status
+    play.step(stage.release(1))
+    assert play.exposed(stage.release(1).manifest) == 2  # half of the fleet at once, without measuring first
+    back = [node.assigned.live for node in play.nodes if node.assigned_manifest() == stage.release(1).manifest]
+    assert {live.variant for live in back} == {"base-fp32"}
+    play.agents()
+    play.step(stage.release(1))
+    assert play.nodes[0].assigned_manifest() == stage.release(1).manifest
+    assert {wish.from_sequence for one in play.decisions[-2:] for wish in one.permits.values()} == {1003}
+    play.nodes[0] = replace(play.nodes[0], status=before)
+    play.agents(ModelState.REJECTED, "Downgrade", only="n0")
+    play.agents()
+    decision = play.step(stage.release(1))
+    assert {name: (one.from_sequence, one.to_manifest) for name, one in decision.permits.items()} == {
+        "n0": (1003, stage.release(1).manifest)
+    }
+    assert decision.assignments["n0"] == play.nodes[0].assigned
+    play.nodes[0] = replace(play.nodes[0], status=play.nodes[0].status.model_copy(update={"reason": "BadDigest"}))
+    assert play.step(stage.release(1)).permits == {}  # a permit mends no other refusal
+
+
 def test_a_permit_that_ran_out_before_its_node_came_back_is_signed_anew(stage: Any) -> None:
     play = stage.Play(stage.model(), stage.fleet(4)).run(stage.release(1)).run(stage.release(2))
     play.step(stage.release(1))

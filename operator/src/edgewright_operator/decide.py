@@ -72,7 +72,7 @@ def _decided(now: Round, source: ReleaseFacts | SourceProblem) -> Decision:
         )
         return rollout.stand(now, status, Standing(Reason.NO_NODES, said, reconciling=True))
     decision = _with_release(now, status, found)
-    again = rollback.renewals(model, now.nodes, now.now)
+    again = rollback.renewals(status, now.nodes, now.now)
     return replace(
         decision,
         assignments={**again.assignments, **away.assignments, **decision.assignments},
@@ -100,7 +100,8 @@ def _returned(now: Round, status: CompressedModelStatus, release: ReleaseFacts) 
     leaving = rollback.newer_than(now.nodes, target)
     away = rollback.back(now.model, leaving, now.nodes, target, now.now)
     missing = [node for node in leaving if node.name not in away.assignments]
-    measuring = measure.chosen(now.model, release, waves.order(now.nodes, now.model.key, release.manifest), now.now)
+    ordered = waves.order(now.nodes, now.model.key, release.manifest)
+    measuring = measure.chosen(now.model, release, ordered, now.now, patient=False)
     moves = waves.moves(now.model, release, missing, now.nodes, measuring, now.now)
     permits = rollback.permits_for(now.model, missing, moves, target)
     status = history.ended(status, Outcome.PROMOTED, Reason.ALIAS_MOVED_BACK, now.now)

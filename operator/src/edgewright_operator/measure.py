@@ -53,8 +53,13 @@ class Measuring:
         return None if found is None or found.waiting else found.choice.variant
 
 
-def chosen(model: ModelFacts, release: ReleaseFacts, ordered: Sequence[NodeFacts], now: datetime) -> Measuring:
-    """Choose for every class; `ordered` in the order of exposure, of which the last ones measure."""
+def chosen(
+    model: ModelFacts, release: ReleaseFacts, ordered: Sequence[NodeFacts], now: datetime, *, patient: bool = True
+) -> Measuring:
+    """Choose for every class; `ordered` in the order of exposure, of which the last ones measure.
+
+    patient: whether a class that measures is waited for, up to its deadline; a way back is not.
+    """
     groups: dict[str, list[NodeFacts]] = {}
     for node in ordered:
         groups.setdefault(node.hardware_class, []).append(node)
@@ -66,7 +71,7 @@ def chosen(model: ModelFacts, release: ReleaseFacts, ordered: Sequence[NodeFacts
     classes: dict[str, ClassChoice] = {}
     requests: dict[str, AssignedModel] = {}
     for name, nodes in groups.items():
-        one, asked = _class(model, release, name, nodes, found, recorded.get(name), now)
+        one, asked = _class(model, release, name, nodes, found, recorded.get(name), now, patient=patient)
         classes[name] = one
         requests |= asked
     return Measuring(classes, requests)
@@ -101,6 +106,8 @@ def _class(
     found: Candidates,
     recorded: HardwareClassStatus | None,
     now: datetime,
+    *,
+    patient: bool,
 ) -> tuple[ClassChoice, Mapping[str, AssignedModel]]:
     selection, count = model.spec.selection, len(nodes)
     if not found.names:
@@ -122,8 +129,8 @@ def _class(
     requests = {node.name: _request(model, node, release, found) for node in unasked}
     if name == UNKNOWN_CLASS or not any(node.reachable for node in nodes):
         return ClassChoice(name, count, unmeasured(found, "no node of the class can measure now")), requests
-    if late:
-        why = f"not measured within {selection.deadline} by {_listed(asked)}"
+    if late or not patient:
+        why = f"not measured within {selection.deadline} by {_listed(asked)}" if late else "a way back waits for nobody"
         return ClassChoice(name, count, unmeasured(found, why)), requests
     waiting = f"{_listed(asked)} measure {', '.join(found.names)}"
     return ClassChoice(name, count, Choice(None, waiting[:300]), since), requests

@@ -38,6 +38,8 @@ class _Memory:
     soaked: float = 0.0
     decided_at: float = 0.0
     soaking: bool = False
+    told: str = ""
+    """Why there were no permits, so that it is told once."""
 
 
 @dataclass(slots=True)
@@ -90,9 +92,12 @@ class Reconciler:
         metrics.decided(model, decision)
         await self._report(wish, model, decision)
         moves, problem = permits.attached(decision.assignments, decision.permits, self.settings.permit_key_file, now)
-        missing = (Event(Reason.PERMIT_MISSING, problem, warning=True),) if problem else ()
+        missing = (Event(Reason.PERMIT_MISSING, problem, warning=True),) if problem not in ("", memory.told) else ()
+        memory.told = problem
         await self._tell(wish.item, (*decision.events, *missing), now)
-        await self._apply(model.key, moves, {node.name: node for node in [*chosen, *left]}, source.trust)
+        nodes = {node.name: node for node in [*chosen, *left]}
+        due = {name: to for name, to in moves.items() if to != observe.entry_of(nodes[name], model.key)}
+        await self._apply(model.key, due, nodes, source.trust)
 
     def _chosen(self, model: ModelFacts) -> list[EdgeNodeView]:
         namespace = self.fleet.namespaces.items.get(model.namespace)

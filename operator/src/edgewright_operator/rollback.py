@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from edgewright_contract.compressedmodel import CompressedModelStatus, HistoryEntry, Outcome, ReleaseRef
+from edgewright_contract.conditions import Reason
 from edgewright_contract.edgenode import AssignedModel, Assignment
 from edgewright_contract.permit import peek
 from edgewright_operator import quarantine, waves
@@ -102,20 +103,41 @@ def newer_than(nodes: Iterable[NodeFacts], target: ReleaseRef) -> list[NodeFacts
     return [node for node in nodes if _sequence(node) > target.sequence]
 
 
-def renewals(model: ModelFacts, nodes: Iterable[NodeFacts], now: datetime) -> Retreat:
-    """Permits that ran out before their node came back, signed anew."""
+def renewals(status: CompressedModelStatus, nodes: Iterable[NodeFacts], now: datetime) -> Retreat:
+    """Permits that ran out before their node came back, and those that a node refused to do without."""
     assignments: dict[str, AssignedModel | None] = {}
     permits: dict[str, PermitWish] = {}
     for node in nodes:
         held = node.assigned
-        if held is None or held.live is None or held.permit is None or node.serves(held.live.manifest):
+        if held is None or held.live is None or not node.reachable or node.serves(held.live.manifest):
             continue
-        said = peek(held.permit)
-        if not node.reachable or said is None or said.not_after > now.timestamp() + _RENEW_SECONDS:
-            continue
-        assignments[node.name] = held
-        permits[node.name] = PermitWish(held.registered_model, node.name, said.from_sequence, held.live.manifest)
+        leaving = _lacking(status, node, held.live) if held.permit is None else _expired(held.permit, now)
+        if leaving is not None:
+            assignments[node.name] = held
+            permits[node.name] = PermitWish(held.registered_model, node.name, leaving, held.live.manifest)
     return Retreat(assignments, permits)
+
+
+def _expired(text: str, now: datetime) -> int | None:
+    """The sequence that a permit which is running out lets the node leave."""
+    said = peek(text)
+    if said is None or said.not_after > now.timestamp() + _RENEW_SECONDS:
+        return None
+    return said.from_sequence
+
+
+def _lacking(status: CompressedModelStatus, node: NodeFacts, wish: Assignment) -> int | None:
+    """The sequence that the node serves, where it refused an older one for want of a permit (there was no key then)."""
+    told = node.status
+    if told is None or not node.failed(wish.manifest) or told.reason != Reason.DOWNGRADE:
+        return None
+    refs = [entry for entry in (status.release, status.last_good) if entry is not None]
+    known: dict[str, int] = {ref.manifest: ref.sequence for ref in refs}
+    known |= {entry.manifest: entry.sequence for entry in status.history if entry.sequence is not None}
+    served = known.get(told.live.manifest) if told.live else None
+    newest = max(known.values(), default=0)  # a node that serves nothing, or what nobody remembers: any step back
+    leaving = served if served is not None else newest
+    return leaving if leaving > wish.sequence else None
 
 
 def wished(status: CompressedModelStatus, target: ReleaseRef, nodes: Iterable[NodeFacts]) -> bool:

@@ -4,6 +4,7 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
+from edgewright_cli import data
 from edgewright_cli.main import app
 
 runner = CliRunner()
@@ -110,3 +111,14 @@ def test_without_traces_the_banner_is_told_and_no_score(tmp_path, tiny_recipe_fi
     summary = json.loads(told.stdout.splitlines()[-1])
     assert summary["synthetic"]
     assert {row["macroF1"] for row in summary["variants"]} == {None}
+
+
+def test_quick_scores_a_part_and_says_what_it_left_out(trained, tracebase_folder, monkeypatch):
+    workspace, _ = trained
+    whole = _evaluated(workspace, tracebase_folder, "latest")
+    monkeypatch.setattr(data, "QUICK_FILES", 20)
+    part = _evaluated(workspace, tracebase_folder, "latest", "--quick")
+    files = len(list(tracebase_folder.rglob("*.csv")))
+    assert (whole["days"], whole["leftOut"]) == (files, [])
+    assert part["days"] == 20
+    assert part["leftOut"] == [f"{files - 20} trace files; 20 spread evenly over the folder were read"]

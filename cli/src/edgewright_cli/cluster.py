@@ -6,15 +6,19 @@ from collections.abc import Callable
 from functools import cached_property
 from pathlib import Path
 from types import TracebackType
-from typing import Annotated, Any, Self
+from typing import Annotated, Any, Self, TypeVar
 
 import typer
 from kubernetes import client, config
 from kubernetes.client.exceptions import ApiException
+from pydantic import BaseModel, ValidationError
 
 from edgewright_contract import names
 
 Kubeconfig = Annotated[Path | None, typer.Option(help="Else KUBECONFIG, else ~/.kube/config.")]
+
+
+Form = TypeVar("Form", bound=BaseModel)
 
 
 class ClusterError(RuntimeError):
@@ -60,9 +64,7 @@ class Cluster:
 
     def edge_node(self, name: str) -> dict[str, Any]:
         """One EdgeNode."""
-        return self._call(
-            self._objects.get_cluster_custom_object, names.GROUP, names.VERSION, names.EDGE_NODES, name
-        )
+        return self._call(self._objects.get_cluster_custom_object, names.GROUP, names.VERSION, names.EDGE_NODES, name)
 
     def edit(self, namespace: str, name: str, changes: dict[str, Any]) -> dict[str, Any]:
         """Merge `changes` into a CompressedModel; null takes a field away."""
@@ -145,6 +147,25 @@ def opened(kubeconfig: Path | None) -> Cluster:
     """
     default = os.environ.get("KUBECONFIG") or str(Path.home() / ".kube" / "config")
     return Cluster.from_kubeconfig(kubeconfig or Path(default))
+
+
+def read_as(form: type[Form], found: dict[str, Any], part: str) -> Form:
+    """The spec or the status (`part`) of an object that the cluster gave.
+
+    Raises:
+        ClusterError: it has another form than this version knows; names the object and the first field that differs.
+    """
+    try:
+        return form.model_validate(found.get(part) or {})
+    except ValidationError as error:
+        first = error.errors()[0]
+        place = ".".join(map(str, (part, *first["loc"])))
+        metadata = found["metadata"]
+        name = "/".join(filter(None, (metadata.get("namespace"), metadata["name"])))
+        raise ClusterError(
+            f"{found.get('kind', 'object')} {name}: {place}: {first['msg']}; it was written by another version of"
+            " Edgewright or by hand: use the `edgewright` of the version that is installed there"
+        ) from None
 
 
 def _said(error: ApiException) -> str:

@@ -8,11 +8,13 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
-from rich.markup import escape
-from rich.table import Table
+from rich.text import Text
 
 from edgewright_cli.data import WORKSPACE
-from edgewright_cli.output import INTERRUPTED, JsonFlag, err, out, print_json, sentences
+from edgewright_cli.output import INTERRUPTED, JsonFlag, err, out, print_json, print_table, sentences, tell_error
+
+COLUMNS = ("NODE", "CLASS", "RELEASE", "VARIANT", "BYTES", "P95 ms", "F1", "STATE")
+VARIANT_FIELDS = ("name", "bytes", "macroF1", "p50Microseconds")
 
 
 def demo(
@@ -24,13 +26,16 @@ def demo(
     ] = None,
     recipe: Annotated[Path | None, typer.Option(help="Another recipe; its name must be nilm-identify.")] = None,
     workspace: Annotated[Path, typer.Option(help="Where finished stages and the demo's state are kept.")] = WORKSPACE,
+    quick: Annotated[bool, typer.Option("--quick", help="Without the release that answers wrong.")] = False,
     json_output: JsonFlag = False,
 ) -> None:
     """Train, compress, publish, start a real control plane, roll out, swap under load, and tell what was seen.
 
+    While it runs, and afterwards, demo/summary.json in the workspace holds all that was seen, with every URL.
+
     Examples:
       edgewright demo
-      edgewright demo --exit --json
+      edgewright demo --exit --quick --json
       edgewright demo --kubeconfig ~/.kube/config
       edgewright demo --stop
     """
@@ -46,7 +51,7 @@ def demo(
             return
         _check(root)
         _fresh(directory)
-        asked = demonstration.Demo(root, directory, _teller(), recipe or demonstration.RECIPE, kubeconfig)
+        asked = demonstration.Demo(root, directory, _teller(), recipe or demonstration.RECIPE, kubeconfig, quick)
         with _ended_by_sigterm():
             finished = False
             try:
@@ -85,14 +90,14 @@ def _teller() -> Any:
     started = time.monotonic()
 
     def say(line: object) -> None:
-        err.print(f"[dim]{time.monotonic() - started:6.1f} s[/]  {escape(str(line))}")
+        err.print(Text.assemble((f"{time.monotonic() - started:6.1f} s", "dim"), "  ", str(line)))
 
     return say
 
 
 def _check(root: Path) -> None:
     if not (root / "deploy/k8s/samples/demo.yaml").is_file():
-        err.print("[bold red]error:[/] the demo runs in a clone of Edgewright: change into its folder first")
+        tell_error("the demo runs in a clone of Edgewright: change into its folder first")
         raise typer.Exit(2)
 
 
@@ -105,11 +110,36 @@ def _fresh(directory: Path) -> None:
 
 
 def _show(summary: dict[str, Any], *, json_output: bool) -> None:
+    console = err if json_output else out
+    print_table(COLUMNS, _rows(summary), console)
+    if contained := summary["containment"]:
+        exposed = ", ".join(contained["exposedNodes"]) or "no node"
+        console.print(f"bad release (version {contained['version']}): {exposed} exposed, stopped, rolled back; why:")
+        for line in contained["why"]:
+            console.print(f"  {line}")
+    requests = summary["requests"]
+    told = f"requests: {requests['sent']} sent, {requests['failed']} failed {requests['lastError']}".rstrip()
+    console.print(told)
+    for name, url in summary["urls"].items():
+        console.print(f"{name:16} {url}")
+    for what in summary["leftOut"]:
+        console.print(f"Left out by --quick: {what}.")
+    if json_output:
+        print_json(for_scripts(summary))
+
+
+def for_scripts(summary: dict[str, Any]) -> dict[str, Any]:
+    """The fields that scripts may rely on."""
+    variants = [{key: row[key] for key in VARIANT_FIELDS} for row in summary["variants"]]
+    requests = {key: summary["requests"][key] for key in ("sent", "failed")}
+    return {"nodes": summary["nodes"], "variants": variants, "requests": requests, "seconds": summary["seconds"]}
+
+
+def _rows(summary: dict[str, Any]) -> Iterator[tuple[str, ...]]:
     variants = {row["name"]: row for row in summary["variants"]}
-    table = Table("NODE", "CLASS", "RELEASE", "VARIANT", "BYTES", "P95 ms", "F1", "STATE", box=None)
     for row in summary["nodes"]:
         variant = variants.get(row["variant"] or "", {})
-        table.add_row(
+        yield (
             row["name"],
             row["hardwareClass"],
             str(row["release"] or ""),
@@ -119,17 +149,3 @@ def _show(summary: dict[str, Any], *, json_output: bool) -> None:
             f"{variant['macroF1']:.3f}" if variant.get("macroF1") is not None else "-",
             row["state"] or "",
         )
-    console = err if json_output else out
-    console.print(table)
-    if contained := summary.get("containment"):
-        exposed = ", ".join(contained["exposedNodes"]) or "no node"
-        console.print(f"bad release (version {contained['version']}): {exposed} exposed, stopped, rolled back; why:")
-        for line in contained["why"]:
-            console.print(f"  {line}", markup=False)
-    requests = summary["requests"]
-    told = f"requests: {requests['sent']} sent, {requests['failed']} failed {requests['lastError']}"
-    console.print(told, markup=False)
-    for name, url in summary["urls"].items():
-        console.print(f"{name:16} {url}")
-    if json_output:
-        print_json(summary)

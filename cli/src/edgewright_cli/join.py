@@ -14,12 +14,12 @@ from edgewright_contract import keys, names, node_account
 
 TOKEN_SECONDS = 86_400
 
-app = typer.Typer(help="What each node runs and measures; `join` lets a machine outside a pod become a node.")
+app = typer.Typer()
 
 
 @app.callback(invoke_without_command=True)
 def listing(context: typer.Context, kubeconfig: Kubeconfig = None, json_output: JsonFlag = False) -> None:
-    """What each node runs and measures.
+    """What each node runs and measures; `join` lets a machine outside a pod become a node.
 
     Example: edgewright nodes --json
     """

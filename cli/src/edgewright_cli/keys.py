@@ -4,9 +4,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
-from rich.table import Table
 
-from edgewright_cli.output import JsonFlag, err, out, print_json, sentences
+from edgewright_cli.output import JsonFlag, err, out, print_json, print_table, sentences
 
 if TYPE_CHECKING:
     from edgewright_pipelines.signing_keys import SigningKeys
@@ -99,9 +98,10 @@ def _show(made: "SigningKeys", *, json_output: bool) -> None:
         }
         print_json({"keys": [entry.as_json() for entry in found.keys], "trust": trusted})
         return
-    table = Table("ROLE", "ID", "STATE", "MODELS", "PRIVATE", box=None)
+    rows = []
     for entry in found.keys:
         private = "here" if entry.private else "elsewhere"
-        table.add_row(entry.role, entry.identity[:16], entry.state, " ".join(entry.registered_models) or "-", private)
-    out.print(table)
+        models = " ".join(entry.registered_models) or "-"
+        rows.append((entry.role, entry.identity[:16], entry.state, models, private))
+    print_table(("ROLE", "ID", "STATE", "MODELS", "PRIVATE"), rows)
     out.print(f"trust.json: sequence {found.sequence}, {len(found.revoked_manifests)} revoked manifests")

@@ -2,60 +2,68 @@
 
 from typing import Any
 
-from rich.table import Table
+import typer
 
-from edgewright_cli.cluster import ClusterError, Kubeconfig, opened
-from edgewright_cli.output import JsonFlag, out, print_json, sentences
-from edgewright_contract.edgenode import EdgeNodeStatus
+from edgewright_cli.cluster import ClusterError, Kubeconfig, opened, read_as
+from edgewright_cli.output import JsonFlag, print_json, print_table, sentences, tell_error
+from edgewright_contract.edgenode import EdgeNodeStatus, ModelStatus
 
-
-def node_rows(items: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """One flat row for each node and model."""
-    rows = []
-    for item in items:
-        status = EdgeNodeStatus.model_validate(item.get("status") or {})
-        hardware = status.hardware.class_ if status.hardware else ""
-        name = item["metadata"]["name"]
-        if not status.models:
-            rows.append({"name": name, "hardwareClass": hardware, "model": "", "state": "", "reason": ""})
-        for model in status.models:
-            live = model.live
-            rows.append(
-                {
-                    "name": name,
-                    "hardwareClass": hardware,
-                    "model": model.name,
-                    "release": live.version if live else None,
-                    "variant": live.variant if live else None,
-                    "state": model.state.value,
-                    "reason": model.reason,
-                    "p95Milliseconds": model.figures.p95_microseconds / 1000 if model.figures else None,
-                }
-            )
-    return rows
+COLUMNS = ("NODE", "CLASS", "MODEL", "VERSION", "VARIANT", "STATE", "REASON", "P95 ms")
 
 
 def nodes(kubeconfig: Kubeconfig = None, json_output: JsonFlag = False) -> None:
-    """What each node runs and measures.
+    """What each node runs and measures; exit code 1 where a node's object cannot be read, after all others are shown.
 
     Example: edgewright nodes --json
     """
+    rows, unread = [], []
     with sentences(ClusterError), opened(kubeconfig) as cluster:
-        rows = node_rows(cluster.edge_nodes())
+        for item in cluster.edge_nodes():
+            try:
+                rows += node_rows(item)
+            except ClusterError as error:
+                unread.append(str(error))
+    for sentence in unread:
+        tell_error(sentence)
     if json_output:
-        print_json({"nodes": rows})
-        return
-    table = Table("NODE", "CLASS", "MODEL", "VERSION", "VARIANT", "STATE", "REASON", "P95 ms", box=None)
-    for row in rows:
-        p95 = row.get("p95Milliseconds")
-        table.add_row(
-            row["name"],
-            row["hardwareClass"],
-            row["model"],
-            str(row.get("release") or ""),
-            row.get("variant") or "",
-            row["state"],
-            row["reason"],
-            f"{p95:.3f}" if p95 else "",
-        )
-    out.print(table)
+        print_json({"nodes": rows, "unread": unread})
+    else:
+        print_table(COLUMNS, map(_shown, rows))
+    if unread:
+        raise typer.Exit(1)
+
+
+def node_rows(item: dict[str, Any]) -> list[dict[str, Any]]:
+    """One flat row for each model of an EdgeNode; one without a model where it has none.
+
+    Raises:
+        ClusterError: its status has another form than this version knows.
+    """
+    status = read_as(EdgeNodeStatus, item, "status")
+    node = {"name": item["metadata"]["name"], "hardwareClass": status.hardware.class_ if status.hardware else ""}
+    return [node | _row(model) for model in status.models] or [node | {"model": "", "state": "", "reason": ""}]
+
+
+def _row(model: ModelStatus) -> dict[str, Any]:
+    return {
+        "model": model.name,
+        "release": model.live.version if model.live else None,
+        "variant": model.live.variant if model.live else None,
+        "state": model.state.value,
+        "reason": model.reason,
+        "p95Milliseconds": model.figures.p95_microseconds / 1000 if model.figures else None,
+    }
+
+
+def _shown(row: dict[str, Any]) -> tuple[str, ...]:
+    p95 = row.get("p95Milliseconds")
+    return (
+        row["name"],
+        row["hardwareClass"],
+        row["model"],
+        str(row.get("release") or ""),
+        row.get("variant") or "",
+        row["state"],
+        row["reason"],
+        f"{p95:.3f}" if p95 else "",
+    )

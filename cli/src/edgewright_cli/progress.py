@@ -1,10 +1,13 @@
 """Progress of long work: a bar with its time for people, a line for each stage where standard error is no terminal."""
 
-from typing import Self
+from typing import TYPE_CHECKING, Self
 
 from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
 from edgewright_cli.output import err
+
+if TYPE_CHECKING:
+    from edgewright_pipelines.data.report import Progress as Steps
 
 
 class StageProgress:
@@ -12,7 +15,7 @@ class StageProgress:
 
     def __init__(self) -> None:
         self._bar = Progress(
-            TextColumn("{task.description:44}"),
+            TextColumn("{task.description:44}", markup=False),
             BarColumn(),
             TaskProgressColumn(),
             TimeElapsedColumn(),
@@ -43,3 +46,7 @@ class StageProgress:
         if new:
             self._bar.reset(self._task)
         self._bar.update(self._task, description=what, completed=fraction)
+
+    def steps(self, steps: "Steps") -> None:
+        """The same from work that counts its steps."""
+        self(steps.step, steps.done / steps.total if steps.total else 0.0)

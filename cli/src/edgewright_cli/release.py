@@ -6,11 +6,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
-from rich.table import Table
 
 from edgewright_cli import expected
 from edgewright_cli.data import WORKSPACE
-from edgewright_cli.output import JsonFlag, err, out, print_json, sentences
+from edgewright_cli.output import JsonFlag, err, out, print_json, print_table, sentences
 
 if TYPE_CHECKING:
     from edgewright_contract.release import Release
@@ -46,10 +45,10 @@ def listing(
     if json_output:
         print_json({"releases": [entry.as_json() for entry in found]})
         return
-    table = Table("NAME", "VERSION", "SIGNED", "MANIFEST", "ALIASES", "VARIANTS", box=None)
-    for entry in found:
-        table.add_row(*_row(entry))
-    out.print(table if found else "no registered model: publish a release first")
+    if found:
+        print_table(("NAME", "VERSION", "SIGNED", "MANIFEST", "ALIASES", "VARIANTS"), map(_row, found))
+    else:
+        out.print("no registered model: publish a release first")
 
 
 @app.command("show")
@@ -199,10 +198,10 @@ def _describe(release: "Release") -> None:
     out.print(f"{release.registered_model} version {release.version}, sequence {release.sequence}{source}")
     out.print(f"answers     {', '.join(release.labels)}")
     out.print(f"window      {release.window.seconds} s, every {release.window.hop_seconds} s")
-    table = Table("VARIANT", "BYTES", "P50 us", "F1 window", "F1 day", "BCE", box=None)
+    rows = []
     for variant in release.variants:
         scores = variant.accuracy
         figures = (scores.macro_f1, scores.day_macro_f1, scores.bce) if scores else (None, None, None)
         shown = [f"{figure:.3f}" if figure is not None else "-" for figure in figures]
-        table.add_row(variant.name, f"{variant.bytes:,}", f"{variant.latency.p50_microseconds:.0f}", *shown)
-    out.print(table)
+        rows.append((variant.name, f"{variant.bytes:,}", f"{variant.latency.p50_microseconds:.0f}", *shown))
+    print_table(("VARIANT", "BYTES", "P50 us", "F1 window", "F1 day", "BCE"), rows)

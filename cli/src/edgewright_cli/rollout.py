@@ -3,11 +3,10 @@
 from typing import Annotated, Any
 
 import typer
-from rich.table import Table
 
 from edgewright_cli import explain
-from edgewright_cli.cluster import ClusterError, Kubeconfig, opened
-from edgewright_cli.output import JsonFlag, out, print_json, sentences
+from edgewright_cli.cluster import ClusterError, Kubeconfig, opened, read_as
+from edgewright_cli.output import JsonFlag, out, print_json, print_table, sentences
 from edgewright_contract import names
 from edgewright_contract.compressedmodel import CompressedModelSpec, CompressedModelStatus, Outcome
 from edgewright_contract.conditions import Reason
@@ -38,16 +37,15 @@ def why(
     with sentences(ClusterError), opened(kubeconfig) as cluster:
         found = cluster.compressed_model(namespace, name)
         edge_node = cluster.edge_node(node) if node else None
-    spec, status = _read(found)
-    lines = explain.model(spec, status)
-    if edge_node is not None:
-        lines = [lines[0], *_node_lines(edge_node, f"{namespace}/{name}")]
+        lines = explain.model(*_read(found))
+        if edge_node is not None:
+            lines = [lines[0], *_node_lines(edge_node, f"{namespace}/{name}")]
     if json_output:
         told: dict[str, Any] = {"name": name, "namespace": namespace, "why": lines, "status": found.get("status") or {}}
         print_json(told | ({"node": edge_node.get("status") or {}} if edge_node else {}))
         return
     for line in lines:
-        out.print(line, markup=False)
+        out.print(line)
 
 
 def history(
@@ -60,16 +58,16 @@ def history(
     with sentences(ClusterError), opened(kubeconfig) as cluster:
         _, status = _read(cluster.compressed_model(namespace, name))
     if json_output:
-        rows = status.model_dump(by_alias=True, exclude_none=True, mode="json")
-        print_json({"history": rows["history"], "quarantined": rows["quarantined"]})
+        dumped = status.model_dump(by_alias=True, exclude_none=True, mode="json")
+        print_json({"history": dumped["history"], "quarantined": dumped["quarantined"]})
         return
-    table = Table("VERSION", "MANIFEST", "OUTCOME", "REASON", "STARTED", "ENDED", box=None)
-    for past in status.history:
-        row = (str(past.version), short(past.manifest), past.outcome, past.reason, past.started, past.ended)
-        table.add_row(*row)
-    out.print(table)
+    rows = [
+        (str(past.version), short(past.manifest), past.outcome, past.reason, past.started, past.ended)
+        for past in status.history
+    ]
+    print_table(("VERSION", "MANIFEST", "OUTCOME", "REASON", "STARTED", "ENDED"), rows)
     for entry in status.quarantined:
-        out.print(f"quarantined: {short(entry.manifest)} since {entry.since}: {entry.reason}", markup=False)
+        out.print(f"quarantined: {short(entry.manifest)} since {entry.since}: {entry.reason}")
 
 
 def pause(
@@ -178,13 +176,11 @@ def register(app: typer.Typer) -> None:
 
 
 def _read(found: dict[str, Any]) -> tuple[CompressedModelSpec, CompressedModelStatus]:
-    spec = CompressedModelSpec.model_validate(found["spec"])
-    return spec, CompressedModelStatus.model_validate(found.get("status") or {})
+    return read_as(CompressedModelSpec, found, "spec"), read_as(CompressedModelStatus, found, "status")
 
 
 def _node_lines(found: dict[str, Any], key: str) -> list[str]:
-    spec = EdgeNodeSpec.model_validate(found.get("spec") or {})
-    status = EdgeNodeStatus.model_validate(found.get("status") or {})
+    spec, status = read_as(EdgeNodeSpec, found, "spec"), read_as(EdgeNodeStatus, found, "status")
     assigned = next((entry for entry in spec.models if entry.name == key), None)
     told = next((entry for entry in status.models if entry.name == key), None)
     return explain.node(found["metadata"]["name"], status.hardware, assigned, told)
@@ -208,4 +204,4 @@ def _done(sentence: str, json_output: bool, **more: Any) -> None:
     if json_output:
         print_json({"done": sentence, **more})
     else:
-        out.print(sentence, markup=False)
+        out.print(sentence)

@@ -4,12 +4,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
-from rich.table import Table
 
 from edgewright_cli import data as data_command
 from edgewright_cli import expected
 from edgewright_cli.data import WORKSPACE
-from edgewright_cli.output import INTERRUPTED, JsonFlag, out, print_json, sentences
+from edgewright_cli.output import INTERRUPTED, JsonFlag, out, print_json, print_table, sentences
 from edgewright_cli.progress import StageProgress
 from edgewright_cli.train import source_of
 
@@ -91,13 +90,13 @@ def _computed(
 
 
 def _tell(summary: dict[str, Any], places: Any) -> None:
-    table = Table("VARIANT", "F1 window", "F1 day", "F1 by device", "BCE", "BYTES", "P50 us", box=None)
+    rows = []
     for name, entry in summary["variants"].items():
         keys = ("macroF1ByDay", "dayMacroF1ByDay", "macroF1ByDevice", "bce")
         figures = [f"{entry[key]['mean']:.3f}" if entry[key] else "-" for key in keys]
         size = f"{entry['bytes']:,.0f}" if entry["bytes"] else "-"
         time = f"{entry['p50Microseconds']:.0f}" if entry["p50Microseconds"] else "-"
-        table.add_row(name, *figures, size, time)
-    out.print(table)
+        rows.append((name, *figures, size, time))
+    print_table(("VARIANT", "F1 window", "F1 day", "F1 by device", "BCE", "BYTES", "P50 us"), rows)
     cells = summary["cells"]
     out.print(f"{cells['finished']} of {cells['total']} cells finished; report in {places.document} and {places.page}")

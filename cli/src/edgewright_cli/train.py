@@ -59,7 +59,7 @@ def source_of(data: Path | None, workspace: Path) -> "Source":
 
     found, report = source.obtain(data_command.located(data), workspace)
     if found.synthetic:
-        err.print(f"[bold yellow]{synthetic.BANNER}")
+        err.print(synthetic.BANNER, style="bold yellow")
     if report is not None and report.skipped:
         err.print(f"{len(report.skipped)} files were skipped; `edgewright data report` names them")
     return found

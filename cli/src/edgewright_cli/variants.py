@@ -1,13 +1,12 @@
 """What `train` and `sweep` end with: the variants in a table, and their release as a folder or in MLflow."""
 
 import time
+from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from rich.table import Table
-
-from edgewright_cli.output import out
+from edgewright_cli.output import out, print_table
 
 if TYPE_CHECKING:
     from edgewright_pipelines.flow import Result
@@ -37,19 +36,20 @@ def row(built: Any, result: "Result") -> dict[str, Any]:
     }
 
 
-def table(rows: list[dict[str, Any]]) -> Table:
-    """All variants for people."""
-    shown = Table("VARIANT", "BYTES", "P50 us", "F1 window", "F1 day", "BCE", "RELEASED", box=None)
-    for entry in rows:
+COLUMNS = ("VARIANT", "BYTES", "P50 us", "F1 window", "F1 day", "BCE", "RELEASED")
+
+
+def rows(variants: list[dict[str, Any]]) -> Iterator[tuple[str, ...]]:
+    """All variants for people, under COLUMNS."""
+    for entry in variants:
         scores = [f"{entry[key]:.3f}" if entry[key] is not None else "-" for key in ("macroF1", "dayMacroF1", "bce")]
         told = "yes" if entry["released"] else "no"
-        shown.add_row(entry["name"], f"{entry['bytes']:,}", f"{entry['p50Microseconds']:.0f}", *scores, told)
-    return shown
+        yield entry["name"], f"{entry['bytes']:,}", f"{entry['p50Microseconds']:.0f}", *scores, told
 
 
 def tell(summary: dict[str, Any]) -> None:
     """The table, why a variant is not released, and where the release is."""
-    out.print(table(summary["variants"]))
+    print_table(COLUMNS, rows(summary["variants"]))
     for entry in summary["variants"]:
         if not entry["released"]:
             out.print(f"{entry['name']} is not released: {' '.join(entry['reasons'])}")

@@ -7,9 +7,8 @@ the answers.
 
 import json
 import os
-import sys
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -20,11 +19,12 @@ from edgewright_contract import names
 from edgewright_local import binaries, existing_cluster, fleet, platform, traffic
 from edgewright_local.binaries import Binary
 from edgewright_local.cluster_api import Manifest, read_manifests
+from edgewright_local.commands import Commands
 from edgewright_local.control_plane import ControlPlane
 from edgewright_local.errors import LocalPlatformError
 from edgewright_local.heldout import HeldOut, held_out
 from edgewright_local.mlflow_server import MlflowServer
-from edgewright_local.processes import ManagedProcess, ProcessSpec, stop_all
+from edgewright_local.processes import stop_all
 from edgewright_local.traffic import Counts, Traffic
 
 NODES: Final = ("edge-1", "edge-2", "edge-3")
@@ -32,6 +32,9 @@ ALIAS: Final = "production"
 FIRST_RELEASE: Final = ("base-fp32", "base-int8")
 ROLLOUT_SECONDS: Final = 180.0
 RECIPE: Final = Path("pipelines/recipes/identify.toml")
+LEFT_OUT: Final = "the release that answers wrong, which its first wave stops"
+SUMMARY: Final = "summary.json"
+"""All that was observed, in the demo's folder: also what `--json` does not print (URLs, which release was stopped)."""
 PODS: Final = ("Deployment", "DaemonSet")  # run as processes here
 Say = Callable[[str], None]
 Reached = Callable[[fleet.Objects, Mapping[str, Any]], bool]
@@ -47,7 +50,14 @@ class Demo:
     recipe: Path = RECIPE
     kubeconfig: Path | None = None
     """A cluster to use instead of starting one."""
+    quick: bool = False
+    """Without the release that answers wrong."""
     seconds: dict[str, float] = field(default_factory=dict)
+
+    @property
+    def commands(self) -> Commands:
+        """`edgewright` as its steps call it."""
+        return Commands(self.root, self.directory, self.say)
 
     @property
     def keys(self) -> Path:
@@ -93,7 +103,9 @@ def run(demo: Demo) -> dict[str, Any]:
     for node, url in agents.items():
         urls |= {node: url, f"{node} metrics": f"{url}/metrics"}
     summary = _summary(demo, plane, trained, counts, {**urls, "kubeconfig": str(plane.kubeconfig)})
-    return {**summary, "containment": containment}
+    summary |= {"containment": containment, "leftOut": [LEFT_OUT] if demo.quick else []}
+    (demo.directory / SUMMARY).write_text(json.dumps(summary, indent=1, sort_keys=True) + "\n")
+    return summary
 
 
 def stop(directory: Path) -> list[str]:
@@ -112,7 +124,7 @@ def _find_data(demo: Demo) -> None:
     except location.LocationError as error:
         raise LocalPlatformError(str(error)) from None
     with demo.step("data", "fetching the Tracebase data, as there is none here"):
-        _edgewright(demo, "data", "fetch", str(demo.root / location.DEFAULT))
+        demo.commands.run("data", "fetch", str(demo.root / location.DEFAULT))
     if location.locate(os.environ, demo.root) is None:
         demo.say("  the data could not be fetched: going on with made-up traces, and without any score")
 
@@ -130,7 +142,7 @@ def _build_and_train(demo: Demo) -> tuple[Mapping[Binary, Path], MlflowServer, d
         ThreadPoolExecutor(1) as beside,
     ):
         building = beside.submit(build)
-        trained = _answer(demo, "train", *_recipe(demo), "--json")
+        trained = demo.commands.answer("train", *_recipe(demo), "--json")
         built, mlflow = building.result()
     return built, mlflow, trained
 
@@ -142,7 +154,7 @@ def _control_plane(demo: Demo, built: Mapping[Binary, Path]) -> ControlPlane:
 
 
 def _install(demo: Demo, plane: ControlPlane, model: Manifest) -> None:
-    _answer(demo, "keys", "new", str(demo.keys), "--json")
+    demo.commands.answer("keys", "new", str(demo.keys), "--json")
     files = [file for file in sorted((demo.root / "deploy/k8s/base").glob("*.yaml")) if file.stem != "kustomization"]
     base = [found for file in files for found in read_manifests(file) if found["kind"] not in PODS]
     nodes = [_node(name) for name in NODES]
@@ -184,8 +196,8 @@ def _replay(demo: Demo, agents: Mapping[str, str], held: HeldOut) -> None:
 
 def _under_load(
     demo: Demo, plane: ControlPlane, mlflow_url: str, agents: Mapping[str, str], held: HeldOut
-) -> tuple[Counts, dict[str, Any]]:
-    """A good and then a bad release, while every agent is asked all the time."""
+) -> tuple[Counts, dict[str, Any] | None]:
+    """A good and then (unless it is quick) a bad release, while every agent is asked all the time."""
     load = Traffic(agents, fleet.MODEL, held.windows)
     load.start()
     try:
@@ -193,11 +205,13 @@ def _under_load(
             published = _publish(demo, mlflow_url, None)
             _wait(demo, plane, "the second release", _rolled_out(2))
             time.sleep(2)  # some answers of the new release too
+        if demo.quick:
+            return load.stop(), None
         with demo.step("containment", "publishing a release that answers wrong, which its first wave must stop"):
             stopped = _stopped(demo, plane, mlflow_url, Path(published["folder"]))
+        return load.stop(), stopped
     finally:
-        counts = load.stop()
-    return counts, stopped
+        load.stop()
 
 
 def _stopped(demo: Demo, plane: ControlPlane, mlflow_url: str, good: Path) -> dict[str, Any]:
@@ -213,7 +227,7 @@ def _stopped(demo: Demo, plane: ControlPlane, mlflow_url: str, good: Path) -> di
         return fleet.quarantined(model, bad.manifest) and back
 
     _wait(demo, plane, "the bad release is stopped", contained)
-    why, _ = _edgewright(demo, "why", fleet.MODEL, "--kubeconfig", str(plane.kubeconfig))
+    why, _ = demo.commands.run("why", fleet.MODEL, "--kubeconfig", str(plane.kubeconfig))
     for line in why.splitlines():
         demo.say(f"  {line}")
     return {"version": bad.version, "manifest": bad.manifest, "exposedNodes": sorted(exposed), "why": why.splitlines()}
@@ -226,47 +240,8 @@ def _recipe(demo: Demo) -> tuple[str, ...]:
 def _publish(demo: Demo, mlflow_url: str, only: tuple[str, ...] | None) -> dict[str, Any]:
     chosen = ("--only", ",".join(only)) if only else ()
     where = ("--mlflow", mlflow_url, "--alias", ALIAS, "--keys", str(demo.keys))
-    answer = _answer(demo, "train", *_recipe(demo), *where, *chosen, "--json")
+    answer = demo.commands.answer("train", *_recipe(demo), *where, *chosen, "--json")
     return {**answer["published"], "folder": answer["release"]}
-
-
-def _answer(demo: Demo, *arguments: str) -> dict[str, Any]:
-    """The object in the last line of an `edgewright` command.
-
-    Raises:
-        LocalPlatformError: the command did not print one; quotes what it said.
-    """
-    written, said = _edgewright(demo, *arguments)
-    try:
-        return dict(json.loads(written.splitlines()[-1]))
-    except (IndexError, ValueError):
-        raise LocalPlatformError(f"edgewright {arguments[0]} failed:\n{said}") from None
-
-
-def _edgewright(demo: Demo, *arguments: str) -> tuple[str, str]:
-    """What an `edgewright` command printed, and the end of its log; a managed process, so that `stop` ends it too."""
-    command: Sequence[str] = [sys.executable, "-m", "edgewright_cli.main", *arguments]
-    answer = demo.directory / "answer"
-    spec = ProcessSpec(
-        arguments[0],
-        ("/bin/sh", "-c", 'out=$1; shift; exec "$@" >"$out"', "sh", str(answer), *command),
-        demo.directory,
-        working_directory=demo.root,
-    )
-    spec.log.unlink(missing_ok=True)
-    process = ManagedProcess.start(spec)
-    seen = 0
-    while True:
-        running = process.running
-        lines = spec.log.read_text(errors="replace").splitlines()
-        for line in lines[seen:]:
-            demo.say(f"  {line}")
-        seen = len(lines)
-        if not running:
-            break
-        time.sleep(0.5)
-    process.stop()
-    return answer.read_text(errors="replace") if answer.exists() else "", process.log_tail()
 
 
 def _rolled_out(version: int) -> Reached:

@@ -75,7 +75,7 @@ def start_agent(plane: ControlPlane, directory: Path, node: str, gateway_url: st
     )
     settings = {
         "NODE": node,
-        "STATE_DIR": str(home / "state"),
+        "STATE_DIR": "state",  # below `home`, where it runs: the path of a Unix socket in it has at most 107 bytes
         "API_URL": plane.url,
         "API_CA": str(plane.ca),
         "API_TOKEN_FILE": str(write_private(home / "api-token", api)),
@@ -95,7 +95,8 @@ def start_agent(plane: ControlPlane, directory: Path, node: str, gateway_url: st
 def _start(
     name: str, command: tuple[str, ...], directory: Path, settings: dict[str, str], port: int, path: str
 ) -> Part:
-    process = ManagedProcess.start(ProcessSpec(name, command, directory, environment={**os.environ, **settings}))
+    spec = ProcessSpec(name, command, directory, {**os.environ, **settings}, working_directory=directory)
+    process = ManagedProcess.start(spec)
     url = f"http://127.0.0.1:{port}"
 
     def answers() -> bool:

@@ -49,6 +49,17 @@ def test_one_veto_asks_a_second_node_and_one_alone_fails_nobody(stage: Any) -> N
     assert play.condition(ConditionType.DEGRADED)[0] == "True"
 
 
+def test_a_node_whose_figures_speak_against_is_named_with_value_and_limit(stage: Any) -> None:
+    play = stage.Play(stage.model(), stage.fleet(8, classes=("one",))).run(stage.release(1))
+    play.begin(stage.release(2))
+    (first,) = [node.name for node in play.nodes if node.assigned_manifest() == stage.release(2).manifest]
+    play.agents(told=stage.figures(agreement=0.1))
+    play.step(stage.release(2))
+    (row,) = play.model.status.worst_nodes
+    assert (row.name, row.state, row.reason) == (first, "Against", "agreement")
+    assert "agreement 0.1, the limit is 0.95" in row.message
+
+
 def test_a_second_veto_fails_it_at_its_first_wave(stage: Any) -> None:
     play = stage.Play(stage.model(), stage.fleet(8, classes=("one",))).run(stage.release(1))
     play.begin(stage.release(2))

@@ -124,6 +124,10 @@ def test_a_node_that_goes_takes_its_edge_node_along_and_a_new_one_starts_anew(
     uid = control_plane.create_node(gone, {names.LABEL_AGENT: "true", "site": site.name})["metadata"]["uid"]
     made = until(lambda: site.edge_nodes().get(gone))
     assert made["metadata"]["ownerReferences"][0]["uid"] == uid
+    for value in (None, "true"):  # unlabelled and labelled again
+        label = {"metadata": {"labels": {names.LABEL_AGENT: value}}}
+        site.api.request("PATCH", path, json=label, headers={"Content-Type": "application/merge-patch+json"})
+        until(lambda there=value is not None: (gone in site.edge_nodes()) == there)
 
 
 def test_wrong_settings_end_with_a_sentence_that_names_the_variable() -> None:

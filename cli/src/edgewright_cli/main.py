@@ -1,8 +1,13 @@
 """`edgewright`: puts the commands together. The heavy parts are imported by the command that needs them."""
 
+import os
+
 import typer
 
 from edgewright_cli import data, demo, evaluate, join, keys, release, rollout, study, sweep, train
+
+REPORT_NOTHING = {"ORT_DISABLE_TELEMETRY": "1", "MLFLOW_DISABLE_TELEMETRY": "true"}
+"""ONNX Runtime and MLflow report their use to their makers unless told not to."""
 
 app = typer.Typer(
     name="edgewright",
@@ -25,6 +30,8 @@ rollout.register(app)
 
 def main() -> None:
     """Entry point."""
+    for name, value in REPORT_NOTHING.items():
+        os.environ.setdefault(name, value)  # before a command imports them
     app()
 
 

@@ -1,6 +1,7 @@
 """Runs `edgewright` commands for the demo as a person would type them: their progress is told on, their answer read."""
 
 import json
+import os
 import sys
 import time
 from collections.abc import Callable
@@ -42,7 +43,9 @@ class Commands:
         answer = self.directory / "answer"
         command = (sys.executable, "-m", "edgewright_cli.main", *arguments)
         wrapped = ("/bin/sh", "-c", _APART, "sh", str(answer), *command)
-        spec = ProcessSpec(arguments[0], wrapped, self.directory, working_directory=self.root)
+        # matplotlib's list of fonts would go into the home of whoever runs the demo
+        environment = {"MPLCONFIGDIR": str(self.directory.parent / "matplotlib"), **os.environ}
+        spec = ProcessSpec(arguments[0], wrapped, self.directory, environment, working_directory=self.root)
         spec.log.unlink(missing_ok=True)
         process = ManagedProcess.start(spec)
         seen, running = 0, True

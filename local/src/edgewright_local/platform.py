@@ -95,7 +95,9 @@ def start_agent(plane: ControlPlane, directory: Path, node: str, gateway_url: st
 def _start(
     name: str, command: tuple[str, ...], directory: Path, settings: dict[str, str], port: int, path: str
 ) -> Part:
-    spec = ProcessSpec(name, command, directory, {**os.environ, **settings}, working_directory=directory)
+    # ONNX Runtime would report its use to its maker, and keep a database for that in the home
+    environment = {**os.environ, "ORT_DISABLE_TELEMETRY": "1", **settings}
+    spec = ProcessSpec(name, command, directory, environment, working_directory=directory)
     process = ManagedProcess.start(spec)
     url = f"http://127.0.0.1:{port}"
 

@@ -45,7 +45,6 @@ def main() -> None:
     """Entry point; exit code 1 when a target of the project is missed."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--nodes", type=int, default=1000, help="EdgeNodes (default 1000)")
-    parser.add_argument("--peer-nodes", type=int, default=None, help="nodes of the kopf peer (default: as --nodes)")
     parser.add_argument("--no-peer", action="store_true", help="leave the kopf peer out")
     parser.add_argument("--watches", type=int, default=1000, help="real watches to measure (default 1000, 0: none)")
     parser.add_argument("--quick", action="store_true", help=f"at most a minute: {QUICK_NODES} nodes, no peer")

@@ -7,6 +7,9 @@ BIN := .venv/bin
 MEMBERS := contract pipelines operator edge-agent cli local
 TYPED := $(MEMBERS:%=%/src)
 ARGS ?=
+# ONNX Runtime and MLflow report their use to their makers unless told not to; a test run and a bench are nobody's business.
+export ORT_DISABLE_TELEMETRY := 1
+export MLFLOW_DISABLE_TELEMETRY := true
 
 .PHONY: help setup demo demo-stop test unit soak bench lint generate verify lock clean
 

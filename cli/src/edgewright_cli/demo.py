@@ -39,17 +39,19 @@ def demo(
       edgewright demo --kubeconfig ~/.kube/config
       edgewright demo --stop
     """
+    root = Path.cwd()
+    directory = root / workspace / "demo"
+    if not stop:
+        _check(root)
+
     from edgewright_local import demo as demonstration
     from edgewright_local.errors import LocalPlatformError
 
-    root = Path.cwd()
-    directory = root / workspace / "demo"
     with sentences(LocalPlatformError):
         ended = demonstration.stop(directory)
         if stop:
             out.print(f"ended {', '.join(ended)}" if ended else "no demo is running here")
             return
-        _check(root)
         _fresh(directory)
         asked = demonstration.Demo(root, directory, _teller(), recipe or demonstration.RECIPE, kubeconfig, quick)
         with _ended_by_sigterm():
@@ -58,9 +60,10 @@ def demo(
                 summary = demonstration.run(asked)
                 _show(summary, json_output=json_output)
                 finished = True
-                lost = summary["requests"]["failed"] or not summary["requests"]["sent"]
-                if lost and exit_:
-                    raise LocalPlatformError("requests failed while releases were swapped: none may")
+                sent, failed = summary["requests"]["sent"], summary["requests"]["failed"]
+                if exit_ and (failed or not sent):
+                    told = "no request may fail while releases are swapped"
+                    raise LocalPlatformError(f"{failed} of {sent} requests failed: {told}")
                 if not exit_:
                     err.print("Running. Ctrl-C, or `make demo-stop` elsewhere, ends everything.")
                     while True:

@@ -9,7 +9,7 @@ import pytest
 
 from edgewright_agent.refusal import Refusal
 from edgewright_contract import keys
-from edgewright_contract.conditions import Reason
+from edgewright_contract.conditions import ConditionType, Reason
 from edgewright_contract.edgenode import ModelState
 
 NAME = "default/nilm"
@@ -97,13 +97,18 @@ async def test_trust_that_cannot_be_fetched_is_tried_again_and_the_former_stays(
     assert agent.ledger.state.floors.trust == 2
 
 
+def _lose_the_state(world: Any) -> None:
+    for path in world.folder.glob("*state.json"):
+        path.unlink()
+
+
 async def test_older_trust_is_refused_even_after_the_state_was_lost(world: Any) -> None:
     wish, old = world.published.release(1), world.trust
     world.trust = world.published.trust(7)
     agent, _ = world.agent()
     await agent.start()
     await agent.once(world.spec(wish))
-    (world.folder / "state.json").unlink()
+    _lose_the_state(world)
     world.trust = old
     again, _ = world.agent()
     await again.start()
@@ -119,7 +124,7 @@ async def test_an_older_release_is_refused_even_after_it_was_unassigned_and_the_
     await agent.once(world.spec(None).model_copy(update={"models": []}))
     await agent.once(world.spec(old))
     assert agent.ledger.record(NAME).reason == Reason.DOWNGRADE
-    (world.folder / "state.json").unlink()
+    _lose_the_state(world)
     again, _ = world.agent()
     await again.start()
     await again.once(world.spec(old))
@@ -234,3 +239,28 @@ async def test_what_takes_long_is_broken_off_when_the_operator_wants_something_e
 async def _endless() -> AsyncIterator[bytes]:
     await asyncio.sleep(3600)
     yield b""
+
+
+@pytest.mark.parametrize("versions", [1, 2])
+async def test_a_damaged_state_costs_the_node_nothing_that_was_whole(world: Any, versions: int) -> None:
+    one, two = world.published.release(1), world.published.release(2)
+    agent, _ = world.agent()
+    await agent.start()
+    for wish in (one, two):
+        assert await agent.once(world.spec(wish))
+    for name in ("state.json", "before-state.json")[:versions]:
+        (world.folder / name).write_bytes(b"\0" * 700)
+    online, world.handler = world.handler, lambda request: httpx2.Response(503)
+    agent, server = world.agent()
+    await agent.start()
+    assert server.live == ({NAME: one.manifest} if versions == 1 else {})  # as it stood before the last step
+    world.handler = online
+    if versions > 1:
+        assert await agent.once(world.spec(one))
+        assert agent.ledger.record(NAME).reason == Reason.DOWNGRADE
+    assert await agent.once(world.spec(two))
+    assert server.live == {NAME: two.manifest}
+    await agent._teller._write()
+    (stored,) = [it for it in agent._kube.told[-1]["conditions"] if it["type"] == ConditionType.STORAGE_OK]
+    assert (stored["status"], stored["reason"]) == ("False", Reason.STORAGE_ERROR)
+    assert "state.json was damaged" in stored["message"]

@@ -7,8 +7,9 @@ from typing import Any
 import pytest
 
 from edgewright_agent.disk import READ, open_plain
+from edgewright_agent.saved import StateError
 from edgewright_agent.state import AgentState, Floors
-from edgewright_agent.store import STATE_FILE, BlobError, StateError, Store
+from edgewright_agent.store import STATE_FILE, BlobError, Store
 from edgewright_contract.digests import digest_of
 
 
@@ -23,13 +24,15 @@ def test_a_crash_at_any_point_leaves_the_old_or_the_new_state(
         disk = faulty(folder)
         disk.fault_at = number
         try:
-            Store(folder, disk.ops()).save(new)
+            store = Store(folder, disk.ops())
+            store.load()
+            store.save(new)
         except power_cut:
             cuts += 1
             assert Store(folder).load() in (old, new)
             Store(folder).save(new)
         assert Store(folder).load() == new
-    assert cuts == 5  # create, write, fsync, rename, fsync of the folder
+    assert cuts == 6  # create, write, fsync, rename the old, rename the new, fsync of the folder
 
 
 def test_a_raised_floor_outlives_the_state(tmp_path: Path) -> None:
@@ -131,8 +134,55 @@ def test_collection_keeps_what_is_named(tmp_path: Path) -> None:
     assert not store.part(gone).exists()
 
 
-def test_an_unreadable_state_is_left_alone(tmp_path: Path) -> None:
-    (tmp_path / STATE_FILE).write_text("{")
-    with pytest.raises(StateError, match="move it away"):
+def _two_versions(folder: Path) -> tuple[AgentState, AgentState]:
+    before, last = (AgentState(trust=digest_of(text), floors=Floors(trust=3)) for text in (b"before", b"last"))
+    store = Store(folder)
+    store.save(before)
+    store.save(last)
+    return before, last
+
+
+def test_wherever_the_state_is_damaged_the_version_before_it_is_taken(tmp_path: Path) -> None:
+    before, last = _two_versions(tmp_path)
+    path = tmp_path / STATE_FILE
+    whole = path.read_bytes()
+    assert Store(tmp_path).load() == last
+    damages = [whole[:place] for place in range(len(whole))]
+    damages += [whole[:place] + bytes([whole[place] ^ 1]) + whole[place + 1 :] for place in range(len(whole))]
+    damages += [whole + b" ", bytes(len(whole)), b"{}", b"{", b"null"]
+    for data in damages:
+        path.write_bytes(data)
+        store = Store(tmp_path)
+        assert store.load() == before
+        assert "state.json was damaged" in store.damage
+        assert not path.exists()
+        assert (tmp_path / "damaged-state.json").read_bytes() == data
+    store.save(last)
+    assert Store(tmp_path).load() == last
+    assert Store(tmp_path).load() == last  # and the version before it was not overwritten by what was damaged
+    path.unlink()
+    assert Store(tmp_path).load() == before
+
+
+def test_with_both_versions_damaged_the_node_begins_anew_above_its_floors(tmp_path: Path) -> None:
+    _two_versions(tmp_path)
+    for name in (STATE_FILE, f"before-{STATE_FILE}"):
+        (tmp_path / name).write_bytes(b"{")
+    assert Store(tmp_path).load() == AgentState(floors=Floors(trust=3))
+
+
+def test_damaged_floors_are_known_from_the_state(tmp_path: Path) -> None:
+    _, last = _two_versions(tmp_path)
+    (tmp_path / "floors.json").write_bytes(b"{")
+    store = Store(tmp_path)
+    assert store.load() == last
+    store.save(last)
+    assert (tmp_path / "floors.json").exists()
+
+
+def test_where_no_floor_is_known_any_more_nothing_begins(tmp_path: Path) -> None:
+    _two_versions(tmp_path)
+    for name in (STATE_FILE, f"before-{STATE_FILE}", "floors.json"):
+        (tmp_path / name).write_bytes(b"{")
+    with pytest.raises(StateError, match=r"state\.json was damaged .*floors\.json was damaged .*may not go back to"):
         Store(tmp_path).load()
-    assert (tmp_path / STATE_FILE).read_text() == "{"

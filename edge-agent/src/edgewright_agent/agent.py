@@ -89,7 +89,7 @@ class Agent:
         """Load what was saved and serve it.
 
         Raises:
-            StateError: state.json is there and unreadable.
+            StateError: what was saved cannot be read, and nothing whole is beside it.
         """
         self.ledger.load()
         for name in self.ledger.names():

@@ -66,8 +66,10 @@ def read_all(descriptor: int, limit: int) -> bytes:
     return b"".join(parts)
 
 
-def replace_file(ops: FileOps, path: Path, data: bytes) -> None:
+def replace_file(ops: FileOps, path: Path, data: bytes, before: Path | None = None) -> None:
     """Write the file anew, for nobody else to read: a power loss leaves the old or the new, never a half.
+
+    With `before` the old file gets that name first, so that between the two renames only it stands.
 
     Raises:
         OSError: the disk refuses; the old file still stands.
@@ -87,6 +89,8 @@ def replace_file(ops: FileOps, path: Path, data: bytes) -> None:
         raise
     finally:
         os.close(descriptor)
+    if before is not None:
+        _rename(ops, path, before)
     move(ops, temporary, path)
 
 
@@ -96,10 +100,14 @@ def move(ops: FileOps, source: Path, target: Path) -> None:
     Raises:
         OSError: the disk refuses.
     """
+    _rename(ops, source, target)
+    sync_folder(ops, target.parent)
+
+
+def _rename(ops: FileOps, source: Path, target: Path) -> None:
     if target.is_dir() and not target.is_symlink():  # nothing of ours; it would stop the rename
         remove(ops, target)
     ops.replace(source, target)
-    sync_folder(ops, target.parent)
 
 
 def remove(ops: FileOps, path: Path) -> None:

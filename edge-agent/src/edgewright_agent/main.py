@@ -24,9 +24,10 @@ from edgewright_agent.download import Gateway
 from edgewright_agent.kube import Kube
 from edgewright_agent.renewal import Renewal
 from edgewright_agent.rollout import Tools
+from edgewright_agent.saved import StateError
 from edgewright_agent.selftest_parent import measured_in_child
 from edgewright_agent.settings import PREFIX, AgentSettings
-from edgewright_agent.store import StateError, Store
+from edgewright_agent.store import Store
 from edgewright_agent.supervisor import Server, listening_socket
 from edgewright_contract import keys
 from edgewright_contract import names as contract_names

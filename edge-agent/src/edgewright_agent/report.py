@@ -19,6 +19,8 @@ class Problems:
     trust: tuple[Reason, str] | None
     disk: Delay | None
     """Why the state is not on disk."""
+    damage: str = ""
+    """What of the state was damaged when the agent started."""
 
 
 def status(
@@ -70,7 +72,7 @@ def _conditions(records: list[ModelRecord], problems: Problems, stamp: str) -> l
     else:
         missing = next(record for record in records if record.live is None)
         ready = (ConditionStatus.FALSE, Reason.NO_MODEL, f"{missing.name}: {missing.reason} {missing.message}")
-    stored = _storage(records, problems.disk)
+    stored = _storage(records, problems)
     trusted = (ConditionStatus.FALSE, *problems.trust) if problems.trust else (ConditionStatus.TRUE, Reason.TRUSTED, "")
     rows = ((ConditionType.READY, ready), (ConditionType.STORAGE_OK, stored), (ConditionType.TRUST_OK, trusted))
     return [
@@ -79,9 +81,13 @@ def _conditions(records: list[ModelRecord], problems: Problems, stamp: str) -> l
     ]
 
 
-def _storage(records: list[ModelRecord], unsaved: Delay | None) -> tuple[ConditionStatus, Reason, str]:
-    if unsaved is not None:
-        return ConditionStatus.FALSE, unsaved.reason, f"the state is kept in memory only: {unsaved.message}"
+def _storage(records: list[ModelRecord], problems: Problems) -> tuple[ConditionStatus, Reason, str]:
+    if problems.disk is not None:
+        unsaved = f"the state is kept in memory only: {problems.disk.message}"
+        return ConditionStatus.FALSE, problems.disk.reason, unsaved
+    if problems.damage:
+        said = f"{problems.damage}; the node went on with what was whole. Storage that does this is to be replaced."
+        return ConditionStatus.FALSE, Reason.STORAGE_ERROR, said
     full = {Reason.INSUFFICIENT_STORAGE.value, Reason.STORAGE_ERROR.value}
     short = next((record for record in records if record.reason in full), None)
     if short is not None:

@@ -8,28 +8,20 @@ import fcntl
 import os
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Final, TypeVar
-
-from pydantic import ValidationError
 
 from edgewright_agent import disk
 from edgewright_agent.disk import FileOps
+from edgewright_agent.saved import Saved, StateError
 from edgewright_agent.state import AgentState, Floors
 from edgewright_contract.digests import digest_of, is_digest
 
 STATE_FILE = "state.json"
 FLOORS_FILE = "floors.json"
 LOCK_FILE = "lock"
-MAX_STATE_BYTES: Final = 4 * 1024 * 1024
-_Loaded = TypeVar("_Loaded", AgentState, Floors)
 
 
 class BlobError(Exception):
     """A blob is absent, too long, not a plain file, or its bytes do not fit its digest."""
-
-
-class StateError(Exception):
-    """state.json cannot be read."""
 
 
 class Store:
@@ -40,7 +32,11 @@ class Store:
         self.ops = ops or FileOps()
         self._blobs = folder / "blobs"
         self._blobs.mkdir(mode=0o700, parents=True, exist_ok=True)
+        self._state_file = Saved(folder / STATE_FILE, AgentState, self.ops)
+        self._floors_file = Saved(folder / FLOORS_FILE, Floors, self.ops)
         self._floors: Floors | None = None
+        self.damage = ""
+        """What `load` found damaged."""
 
     def lock(self) -> int:
         """Keep other agents out as long as this process lives; the descriptor that holds the lock.
@@ -126,29 +122,16 @@ class Store:
         """The state; a new one on a new node. What was seen highest stands in a second file, so it is never forgotten.
 
         Raises:
-            StateError: a file is there and unreadable. It is left as it is.
+            StateError: a file cannot be read, or all versions of both are damaged, so that no floor is known.
         """
-        floors = self._load(FLOORS_FILE, Floors)
-        state = self._load(STATE_FILE, AgentState)
+        floors, state = self._floors_file.load(), self._state_file.load()
+        damages = [file.damage for file in (self._state_file, self._floors_file) if file.damage]
+        self.damage = "; ".join(damages)
+        if floors is None and state is None and len(damages) > 1:
+            raise StateError(f"{self.folder}: {self.damage}; nothing tells which releases this node may not go back to")
         self._floors = floors
-        return state.model_copy(update={"floors": state.floors.raised(floors)})
-
-    def _load(self, name: str, kind: type[_Loaded]) -> _Loaded:
-        path = self.folder / name
-        try:
-            descriptor = disk.open_plain(self.ops, path, disk.READ)
-        except FileNotFoundError:
-            return kind()
-        except OSError as error:
-            raise StateError(f"{path}: {error.strerror}") from None
-        try:
-            return kind.model_validate_json(disk.read_all(descriptor, MAX_STATE_BYTES))
-        except OSError as error:
-            raise StateError(f"{path}: {error.strerror}") from None
-        except ValidationError as error:
-            raise StateError(f"{path}: {error.errors()[0]['loc']}: {error.errors()[0]['msg']}; move it away") from None
-        finally:
-            os.close(descriptor)
+        state = state or AgentState()
+        return state.model_copy(update={"floors": state.floors.raised(floors or Floors())})
 
     def save(self, state: AgentState) -> None:
         """Replace state.json; a raised floor is written first.
@@ -157,9 +140,9 @@ class Store:
             OSError: the disk refuses; what was saved before still stands.
         """
         if state.floors != (self._floors or Floors()):
-            disk.replace_file(self.ops, self.folder / FLOORS_FILE, state.floors.model_dump_json(by_alias=True).encode())
+            self._floors_file.save(state.floors)
             self._floors = state.floors
-        disk.replace_file(self.ops, self.folder / STATE_FILE, state.model_dump_json(by_alias=True).encode())
+        self._state_file.save(state)
 
     def collect(self, keep: Iterable[str]) -> list[str]:
         """Remove blobs, parts and leftovers that nobody needs; the names removed.

@@ -96,7 +96,7 @@ class Teller:
         if self._states() != self._told.get("states"):
             self._take_figures()  # a transition brings its figures along
         records, now = self._ledger.state.models.values(), self._ledger.now()
-        problems = report.Problems(self._trust_problem(), self._ledger.problem)
+        problems = report.Problems(self._trust_problem(), self._ledger.problem, self._ledger.damage)
         status = report.status(self._hardware(), records, self._about_live(), self._conditions, problems, now)
         patch = report.as_patch(status)
         if patch == self._told.get("patch"):

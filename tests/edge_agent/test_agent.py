@@ -264,3 +264,36 @@ async def test_a_damaged_state_costs_the_node_nothing_that_was_whole(world: Any,
     (stored,) = [it for it in agent._kube.told[-1]["conditions"] if it["type"] == ConditionType.STORAGE_OK]
     assert (stored["status"], stored["reason"]) == ("False", Reason.STORAGE_ERROR)
     assert "state.json was damaged" in stored["message"]
+
+
+async def test_a_spec_of_another_form_is_told_and_what_runs_goes_on(world: Any) -> None:
+    wish = world.published.release(1)
+    agent, server = world.agent()
+    await agent.start()
+    assert await agent.once(world.spec(wish))
+    good = world.spec(wish).model_dump(by_alias=True)
+    for spec, conditions in (
+        ({**good, "models": [{"name": "no slash"}]}, ("False", Reason.INVALID_SPEC, "spec.models.0.name: ")),
+        (good, ("True", Reason.SERVING, "")),
+    ):
+        agent._take({"metadata": {}, "spec": spec})
+        await agent._teller._write()
+        (ready,) = [it for it in agent._kube.told[-1]["conditions"] if it["type"] == ConditionType.READY]
+        assert (ready["status"], ready["reason"]) == conditions[:2]
+        assert ready.get("message", "").startswith(conditions[2])
+        assert await agent.once(agent._spec)
+        assert server.live == {NAME: wish.manifest}
+
+
+async def test_another_trust_document_of_the_same_sequence_is_refused(world: Any) -> None:
+    wish, first = world.published.release(1), world.trust
+    agent, _ = world.agent()
+    await agent.start()
+    await agent.once(world.spec(wish))
+    world.trust = world.published.trust(1)
+    assert world.trust != first  # signed anew
+    assert await agent.once(world.spec(wish))
+    reason, said = agent._believed.problem
+    assert reason is Reason.TRUST_REFUSED
+    assert "only a higher one replaces it" in said
+    assert agent._believed.opened.digest == first

@@ -108,8 +108,14 @@ class Agent:
         try:
             spec = EdgeNodeSpec.model_validate(edge_node.get("spec") or {})
         except ValidationError as error:
-            _LOG.error("EdgeNode spec is not understood and ignored: %s", error.errors()[0])
+            where, why = ".".join(map(str, error.errors()[0]["loc"])), error.errors()[0]["msg"]
+            self._teller.spec_problem = f"spec.{where}: {why}; it is ignored, and what was assigned before goes on"
+            _LOG.error("EdgeNode: %s", self._teller.spec_problem)
+            self._teller.tell()
             return
+        if self._teller.spec_problem:
+            self._teller.spec_problem = ""
+            self._teller.tell()
         label = (edge_node.get("metadata", {}).get("labels") or {}).get(names.LABEL_HARDWARE_CLASS)
         chosen = {"class_": label or self._own_hardware.class_}
         self._hardware = self._own_hardware.model_copy(update=chosen)

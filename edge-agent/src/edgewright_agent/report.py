@@ -21,6 +21,8 @@ class Problems:
     """Why the state is not on disk."""
     damage: str = ""
     """What of the state was damaged when the agent started."""
+    spec: str = ""
+    """Why EdgeNode.spec is not followed."""
 
 
 def status(
@@ -63,7 +65,9 @@ def as_patch(now: EdgeNodeStatus) -> dict[str, Any]:
 
 def _conditions(records: list[ModelRecord], problems: Problems, stamp: str) -> list[Condition]:
     waiting = [record for record in records if record.state is not ModelState.LIVE]
-    if not records:
+    if problems.spec:
+        ready = (ConditionStatus.FALSE, Reason.INVALID_SPEC, problems.spec)
+    elif not records:
         ready = (ConditionStatus.TRUE, Reason.NOTHING_ASSIGNED, "")
     elif not waiting:
         ready = (ConditionStatus.TRUE, Reason.SERVING, "")

@@ -39,6 +39,8 @@ class Teller:
         self._due = asyncio.Event()
         self._conditions: list[Condition] = []
         self._told: dict[str, object] = {}
+        self.spec_problem = ""
+        """Why EdgeNode.spec is not followed."""
         self._figures: dict[str, tuple[Held | None, Figures]] = {}
         self._figures_at = clock()
 
@@ -96,7 +98,7 @@ class Teller:
         if self._states() != self._told.get("states"):
             self._take_figures()  # a transition brings its figures along
         records, now = self._ledger.state.models.values(), self._ledger.now()
-        problems = report.Problems(self._trust_problem(), self._ledger.problem, self._ledger.damage)
+        problems = report.Problems(self._trust_problem(), self._ledger.problem, self._ledger.damage, self.spec_problem)
         status = report.status(self._hardware(), records, self._about_live(), self._conditions, problems, now)
         patch = report.as_patch(status)
         if patch == self._told.get("patch"):

@@ -52,9 +52,15 @@ class Believed:
             delay = of_disk(problem) if isinstance(problem, OSError) else problem
             self.problem = (delay.reason, f"trust {spec.trust}: {delay.message}"[:512])
             return False
-        known = self._ledger.state.floors.trust
+        known, believed = self._ledger.state.floors.trust, self._ledger.state.trust
         if opened.trust.sequence < known:
             self.problem = (Reason.TRUST_REFUSED, f"sequence {opened.trust.sequence} is older than {known}")
+            return True
+        if opened.trust.sequence == known and believed not in (None, opened.digest):
+            said = (
+                f"{opened.digest} has sequence {known}, as {believed} which is believed: only a higher one replaces it"
+            )
+            self.problem = (Reason.TRUST_REFUSED, said)
             return True
         self._ledger.trust(opened.digest, opened.trust.sequence)
         self.opened = opened

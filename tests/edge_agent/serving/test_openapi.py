@@ -37,6 +37,15 @@ def schema(write_release, tmp_path_factory):
     return schemathesis.openapi.from_asgi("/openapi.json", from_this_host)
 
 
+def test_the_answer_of_inference_is_described(schema):
+    answers = schema.raw_schema["paths"]["/v2/models/{name}/infer"]["post"]["responses"]
+    assert answers["200"]["content"]["application/json"]["schema"]["required"] == [
+        "model_name",
+        "model_version",
+        "outputs",
+    ]
+
+
 CHECKS = [
     schemathesis.checks.not_a_server_error,
     conformance.status_code_conformance,

@@ -63,10 +63,7 @@ class Routes:
 
     def _add_model_routes(self, app: FastAPI) -> None:
         missing = openapi.refusals(404)
-        inferred: dict[int | str, dict[str, Any]] = {
-            200: {"content": {"application/json": {"schema": openapi.INFERRED}}}
-        }
-        infer = {**inferred, **openapi.refusals(400, 404, 408, 413, 415, 503)}
+        infer = {**openapi.INFERRED, **openapi.refusals(400, 404, 408, 413, 415, 503)}
         app.get("/v2/models/{name}", responses=missing)(self._model)
         app.get("/v2/models/{name}/versions/{version}", responses=missing)(self._model_version)
         app.get("/v2/models/{name}/ready", responses=missing)(self._model_ready)

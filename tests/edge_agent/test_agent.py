@@ -272,6 +272,7 @@ async def test_a_spec_of_another_form_is_told_and_what_runs_goes_on(world: Any) 
     await agent.start()
     assert await agent.once(world.spec(wish))
     good = world.spec(wish).model_dump(by_alias=True)
+    agent._take({"metadata": {}, "spec": good})
     for spec, conditions in (
         ({**good, "models": [{"name": "no slash"}]}, ("False", Reason.INVALID_SPEC, "spec.models.0.name: ")),
         (good, ("True", Reason.SERVING, "")),

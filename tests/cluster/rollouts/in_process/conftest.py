@@ -170,19 +170,20 @@ class Border(Api):
         sent.add_done_callback(lambda done: self._landed(done, method, path, body))
         self.under_way.add(sent)
         answer = await asyncio.shield(sent)
-        if self.lives is not None:
-            self.lives -= 1
-            if self.lives <= 0:
-                if not self.dead.done():
-                    self.dead.set_result(None)
-                await asyncio.Event().wait()
+        if self.dead.done():
+            await asyncio.Event().wait()  # killed by it, or by another that landed meanwhile
         return answer
 
     def _landed(self, done: asyncio.Future[bytes], method: str, path: str, body: Any) -> None:
         """It went through, whoever lives to hear of it."""
         self.under_way.discard(done)
-        if not done.cancelled() and done.exception() is None:
-            self.world.wrote(method, path, body)
+        if done.cancelled() or done.exception() is not None:
+            return
+        self.world.wrote(method, path, body)
+        if self.lives is not None:  # counted also where its sender gave up waiting, as beside another write's trouble
+            self.lives -= 1
+            if self.lives <= 0 and not self.dead.done():
+                self.dead.set_result(None)
 
     def _mine(self, path: str) -> str:
         return path.replace(f"/leases/{names.OPERATOR_LEASE}", f"/leases/election-{self.shard}")

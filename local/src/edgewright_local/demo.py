@@ -7,6 +7,7 @@ the answers.
 
 import json
 import os
+import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
@@ -132,18 +133,30 @@ def _find_data(demo: Demo) -> None:
 def _build_and_train(demo: Demo) -> tuple[Mapping[Binary, Path], MlflowServer, dict[str, Any]]:
     """Builds and training overlap: one waits for the network and the linker, the other for arithmetic."""
     needed = (Binary.KUBE_APISERVER, Binary.ETCD) if demo.kubeconfig is None else ()
+    ended = threading.Event()
+
+    def tell(progress: binaries.Progress) -> None:
+        if ended.is_set():
+            raise LocalPlatformError("the build was ended, because the rest of the demo was")
+        demo.say(f"  {progress}")
 
     def build() -> tuple[Mapping[Binary, Path], MlflowServer]:
         server = MlflowServer.start(demo.directory / "mlflow")
-        return binaries.ensure(needed, lambda line: demo.say(f"  {line}")), server
+        return binaries.ensure(needed, tell), server
 
     with (
         demo.step("train", "starting MLflow, building the control plane, training and compressing the model"),
         ThreadPoolExecutor(1) as beside,
     ):
         building = beside.submit(build)
-        trained = demo.commands.answer("train", *_recipe(demo), "--json")
-        built, mlflow = building.result()
+        try:
+            trained = demo.commands.answer("train", *_recipe(demo), "--json")
+            built, mlflow = building.result()
+        except BaseException:  # Ctrl-C too: a build takes minutes, for which nobody waits who wants to end
+            demo.say("ending what is being built and started")
+            ended.set()
+            stop_all(demo.directory)
+            raise
     return built, mlflow, trained
 
 

@@ -34,31 +34,33 @@ def test_study_network_has_five_convolutions_and_two_linear_layers_by_default():
     assert kinds.count(torch.nn.Linear) == 2
 
 
-def test_a_ramp_is_0_below_its_knot_and_1_above_the_next():
+def _thermometers(bins):
     front = Front(16)
+    return front(front.logarithms(bins))
+
+
+def test_a_ramp_is_0_below_its_knot_and_1_above_the_next():
     count, least = KNOTS[0]
-    low, high = front(torch.full((1, 1, 64), least)), front(torch.full((1, 1, 64), 3600.0))
+    low, high = (_thermometers(torch.full((1, 4, 16), watts)) for watts in (least, 3600.0))
     maxima_low, maxima_high = low[0, :count, 0, 0], high[0, :count, 0, 0]
     assert torch.allclose(maxima_low, torch.zeros(count), atol=1e-5)
     assert torch.allclose(maxima_high, torch.ones(count), atol=1e-4)
 
 
 def test_ramps_rise_in_order_with_power():
-    front = Front(16)
     count, _ = KNOTS[0]
-    ramps = front(torch.full((1, 1, 64), 100.0))[0, :count, 0, 0]
+    ramps = _thermometers(torch.full((1, 4, 16), 100.0))[0, :count, 0, 0]
     assert torch.equal(ramps, ramps.sort(descending=True).values)
     assert 0 < int((ramps == 1).sum()) < count
 
 
 def test_front_sees_steps_that_cancel_in_the_mean():
-    front = Front(16)
-    flat = torch.full((1, 1, 64), 50.0)
+    flat = torch.full((1, 4, 16), 50.0)
     restless = flat.clone()
     restless[..., ::2] += 10
     restless[..., 1::2] -= 10
     steps = KNOTS[-1][0]
-    assert front(restless)[0, -steps:].sum() > front(flat)[0, -steps:].sum()
+    assert _thermometers(restless)[0, -steps:].sum() > _thermometers(flat)[0, -steps:].sum()
 
 
 def test_thermometers_are_not_trained():

@@ -50,6 +50,7 @@ def test_local_pruning_does_in_each_layer_what_was_asked(calibration):
         "stages.0.0": (16, 8, 8),
         "stages.1.0": (32, 16, 16),
         "stages.2.0": (24, 12, 16),
+        "stages.3.0": (32, 16, 16),  # the summary of the window
     }
     assert audit.errors == ()
 
@@ -112,10 +113,12 @@ def test_taylor_takes_global_cuts_where_the_loss_does_not_care(calibration):
     with torch.no_grad():  # columns of the last stage in the head: 2 x 16 of the first stage stand before them
         network.stages[0][1].bias += 5.0  # no channel of the first stage is dead
         network.before[3].bias += 5.0
-        network.before[0].weight[32:] = 0.0
-        network.before[0].bias[32:] = 0.0
-        network.before[2].weight[:, 32:] = 0.0
-    audit = prune.shrink(network, _point(Importance.TAYLOR, Scope.GLOBAL, 0.3), calibration).audit
+        network.stages[3][1].bias += 5.0
+        columns = slice(32, 32 + 2 * 64)  # those of the summary stand behind them
+        network.before[0].weight[columns] = 0.0
+        network.before[0].bias[columns] = 0.0
+        network.before[2].weight[:, columns] = 0.0
+    audit = prune.shrink(network, _point(Importance.TAYLOR, Scope.GLOBAL, 0.25), calibration).audit
     achieved = {layer.layer: (layer.before, layer.achieved) for layer in audit.layers}
     assert achieved["stages.0.0"] == (16, 16)
     assert achieved["before.2"] == (32, 32)

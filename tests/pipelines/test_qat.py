@@ -36,7 +36,7 @@ def _weights(model):
 def test_every_layer_is_rounded_by_channel_and_the_batch_stays_open(aware):
     assert quantize.in_float(aware.int8) == ()
     weights = _weights(aware.int8)
-    assert len(weights) == 5
+    assert len(weights) == 6
     assert {weight.dtype for weight in weights} == {np.dtype(np.int8)}
     session = opened(aware.int8)
     assert [(value.name, value.shape) for value in session.get_inputs()] == [("watts", ["batch", 1, 256])]
@@ -52,7 +52,7 @@ def test_it_answers_as_the_network_that_it_came_from(aware, tiny_trained, tiny_t
 
 def test_the_twin_shows_what_rounding_alone_does(aware, tiny_test):
     noise = quantize.noise(aware.twin, aware.int8, tiny_test.watts[:32])
-    assert list(noise) == ["Conv 0", "Conv 1", "Conv 2", "Gemm 3", "Gemm 4"]
+    assert list(noise) == ["Conv 0", "Conv 1", "Conv 2", "Conv 3", "Gemm 4", "Gemm 5"]
     assert all(15 < decibels < 90 for decibels in noise.values())
 
 

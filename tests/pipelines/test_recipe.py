@@ -32,7 +32,7 @@ def test_identify_is_the_headline_model():
     assert recipe.data.subsets == (Subset.COMPLETE, Subset.INCOMPLETE, Subset.SYNTHETIC)
     assert (recipe.window.seconds, recipe.window.hop_seconds) == (4096, 512)
     assert recipe.network.kind is NetworkKind.THERMOMETER_CNN
-    assert recipe.network.steps(recipe.window.seconds) == 128
+    assert recipe.network.steps(recipe.window.seconds) == 64
     assert Precision.FP32 in recipe.compression.precisions
     assert len(recipe.compression.pruning) >= 3
 

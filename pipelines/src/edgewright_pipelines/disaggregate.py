@@ -88,7 +88,7 @@ class Disaggregate:
         def loss(_: torch.Tensor, logits: torch.Tensor, truth: torch.Tensor) -> torch.Tensor:
             return self.loss(logits, truth)
 
-        return train.optimize(copy.deepcopy(network), draws, loss, schedule, recipe, seed, report, 1)
+        return train.optimize(train.adapted(network, draws, seed), draws, loss, schedule, recipe, seed, report, 1)
 
     def finetune(
         self, network: Classifier, teacher: Classifier, split: Split, recipe: Recipe, *, seed: int, report: Report

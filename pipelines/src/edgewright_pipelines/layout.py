@@ -42,17 +42,18 @@ def one_axis(model: bytes) -> bytes | None:
     """
     graph = onnx.load_from_string(model)
     weights = {tensor.name: tensor for tensor in graph.graph.initializer}
-    flat: set[str] = set()  # values that lost the axis
+    flat: set[str] = set()  # values that lost the axis; what stands before it never had it
     kept: list[onnx.NodeProto] = []
     renamed: dict[str, str] = {}
     for node in graph.graph.node:
+        narrower = bool(flat.intersection(node.input))
         node.input[:] = [renamed.get(name, name) for name in node.input]
         if node.op_type == "Unsqueeze" and _axes(node, weights) == [HEIGHT]:
             renamed[node.output[0]] = node.input[0]
-            flat.add(node.input[0])
+            flat.add(node.output[0])
             continue
         kept.append(node)
-        if not flat.intersection(node.input):
+        if not narrower:
             continue
         if not (_ends(node, weights) or _narrow(node, weights)):
             return None

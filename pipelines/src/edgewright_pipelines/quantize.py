@@ -149,10 +149,27 @@ def noise(exact: bytes, rounded: bytes, windows: npt.NDArray[Any]) -> dict[str, 
 
 
 def layers(graph: onnx.GraphProto) -> list[onnx.NodeProto]:
-    """The layers with weights, in the order of the graph."""
+    """The layers with weights, each behind those that it reads; files of one network have one order, however listed."""
     weighted = {tensor.name for tensor in graph.initializer}
     weighted |= {node.output[0] for node in graph.node if node.op_type == "DequantizeLinear"}
-    return [node for node in graph.node if node.op_type in ("Conv", "Gemm") and node.input[1] in weighted]
+    return [node for node in _ordered(graph) if node.op_type in ("Conv", "Gemm") and node.input[1] in weighted]
+
+
+def _ordered(graph: onnx.GraphProto) -> list[onnx.NodeProto]:
+    """Nodes in the order in which the outputs ask for them, which a quantizer that sorts the list cannot change."""
+    source = {output: index for index, node in enumerate(graph.node) for output in node.output}
+    queue = [(source[value.name], False) for value in reversed(graph.output) if value.name in source]
+    found: dict[int, onnx.NodeProto] = {}
+    while queue:
+        index, ready = queue.pop()
+        if index in found:
+            continue
+        if ready:
+            found[index] = graph.node[index]
+            continue
+        wanted = [source[name] for name in graph.node[index].input if name in source]
+        queue += [(index, True), *((each, False) for each in reversed(wanted))]
+    return list(found.values())
 
 
 def _named(index: int, node: onnx.NodeProto) -> str:

@@ -106,7 +106,9 @@ class Network(Section):
     )
     hidden: int = Field(128, ge=1, le=8192, description="width of the hidden layer of the head: 1 to 8192")
     dropout: Fraction = Field(0.15, description="0 or more and less than 1")
-    bin_seconds: int = Field(16, ge=1, description="seconds that the front folds into one step (thermometer-cnn only)")
+    bin_seconds: int = Field(
+        16, ge=4, description="seconds that the front folds into one step (thermometer-cnn only): 4 or more"
+    )
     pool: int = Field(2, ge=2, le=64, description="how many steps become one between stages: 2 to 64 (study-cnn only)")
 
     @model_validator(mode="after")

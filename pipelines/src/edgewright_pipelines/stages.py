@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
-CODE: Final = 1
+CODE: Final = 2
 """Raised by hand when a stage's code changes what it makes from the same inputs."""
 
 

@@ -19,6 +19,7 @@ from edgewright_pipelines.splits import Split
 
 BETAS = (0.9, 0.99)
 HISTORY_POINTS = 100
+ADAPTED_TO = 2048  # windows that a new network sees before its first step
 DISTILLATION_TEMPERATURE = 2.0
 DISTILLATION_SHARE = 0.5
 
@@ -81,7 +82,14 @@ def fit(
     def loss(watts: torch.Tensor, logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
         return functional.cross_entropy(logits, labels, label_smoothing=training.label_smoothing)
 
-    return optimize(copy.deepcopy(network), draws, loss, schedule, recipe, seed, report, threads)
+    return optimize(adapted(network, draws, seed), draws, loss, schedule, recipe, seed, report, threads)
+
+
+def adapted(network: Classifier, draws: Draws, seed: int) -> Classifier:
+    """A copy of a new network that knows where its training windows are."""
+    network = copy.deepcopy(network)
+    network.adapt(torch.from_numpy(draws.draw(ADAPTED_TO, np.random.default_rng(seed))[0]))
+    return network
 
 
 def finetune(

@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 
+import torch
 from torch import nn
 
 
@@ -24,6 +25,9 @@ class Classifier(nn.Module):
     stages: nn.ModuleList
     before: nn.Sequential
     output: nn.Linear
+
+    def adapt(self, watts: torch.Tensor) -> None:
+        """Before training: fit what is laid by hand to windows [n, 1, window] of the training side, if anything is."""
 
     def fixed(self) -> tuple[nn.Module, ...]:
         """Layers whose weights are laid by hand and never trained; their size says nothing about their worth."""

@@ -1,7 +1,8 @@
-"""The headline network: a cheap fixed front of soft thermometers, five convolutions, pooled head.
+"""The headline network: a fixed front, five convolutions beside a summary of the window, and a head that reads both.
 
 Absolute level and small steps decide which appliance runs, and convolutions on scaled watts lose both. So the front
 says of each level of power how far it is exceeded, as one 1x1 convolution and a clamp, which also quantize and prune.
+What moves within a bin is lost to it; `rhythm.Rhythm` tells that of the window as a whole.
 """
 
 import math
@@ -11,6 +12,7 @@ from torch import nn
 from torch.nn import functional
 
 from edgewright_pipelines.networks.classifier import Classifier, Reader, convolution, convolution_of, head, linear_of
+from edgewright_pipelines.networks.rhythm import Rhythm
 from edgewright_pipelines.recipe import Network
 
 MOST_WATTS = 3600.0
@@ -19,30 +21,44 @@ KNOTS = ((16, 1.0), (16, 1.0), (24, 0.5), (8, 1.0), (8, 0.1))
 
 
 class ThermometerNetwork(Classifier):
-    """Front, stages separated by a pooling of 2, and a head on the time mean and maximum of every second stage."""
+    """Front, stages separated by a pooling of 2, and a head on the time mean and maximum of every second stage.
+
+    The last of `stages` is no convolution along time: it reads the rhythm's ramps, and the head reads it as it is.
+    """
 
     def __init__(self, network: Network, classes: int) -> None:
         super().__init__()
         self.front = Front(network.bin_seconds)
+        self.rhythm = Rhythm(network.bin_seconds, len(KNOTS))
         widths = (self.front.channels, *network.channels)
-        self.stages = nn.ModuleList(
+        along = [
             convolution(inputs, outputs, kernel)
             for inputs, outputs, kernel in zip(widths[:-1], widths[1:], network.kernels, strict=True)
-        )
-        features = 2 * sum(self.width(stage) for stage in self.pooled())
+        ]
+        self.summary = len(along)
+        self.stages = nn.ModuleList([*along, convolution(self.rhythm.channels, network.hidden, 1)])
+        features = self._before_summary() + self.width(self.summary)
         self.before, self.output = head(features, network.hidden, classes, network.dropout)
 
+    def adapt(self, watts: torch.Tensor) -> None:
+        """Lay the knots of the rhythm where the windows [n, 1, window] are."""
+        bins = self._bins(watts)
+        with torch.no_grad():
+            self.rhythm.adapt(bins, self.front.logarithms(bins))
+
     def pooled(self) -> tuple[int, ...]:
-        """Stages that the head reads: the last, and each second one before it."""
-        return tuple(stage for stage in range(len(self.stages)) if (len(self.stages) - 1 - stage) % 2 == 0)
+        """Stages whose pools the head reads: the last along time, and each second one before it."""
+        return tuple(stage for stage in range(self.summary) if (self.summary - 1 - stage) % 2 == 0)
 
     def fixed(self) -> tuple[nn.Module, ...]:
         """The thermometers."""
         return (self.front.thermometers,)
 
     def readers(self, stage: int) -> tuple[Reader, ...]:
-        """The next stage and, for a pooled stage, the head, twice: its means and its maxima."""
-        found = [Reader(convolution_of(self.stages[stage + 1]))] if stage + 1 < len(self.stages) else []
+        """The next stage and, for a pooled stage, the head, twice: its means and maxima; of the summary, the head."""
+        if stage == self.summary:
+            return (Reader(linear_of(self.before), self._before_summary()),)
+        found = [Reader(convolution_of(self.stages[stage + 1]))] if stage + 1 < self.summary else []
         if stage in self.pooled():
             first = 2 * sum(self.width(earlier) for earlier in self.pooled() if earlier < stage)
             found += [Reader(linear_of(self.before), first), Reader(linear_of(self.before), first + self.width(stage))]
@@ -50,20 +66,30 @@ class ThermometerNetwork(Classifier):
 
     def forward(self, watts: torch.Tensor) -> torch.Tensor:
         """Logits [batch, classes] of watts [batch, 1, window]."""
-        signal = self.front(watts)
-        pooled = []
-        for index, stage in enumerate(self.stages):
+        bins = self._bins(watts)
+        logs = self.front.logarithms(bins)
+        signal = self.front(logs)
+        seen = []
+        for index, stage in enumerate(self.stages[: self.summary]):
             signal = stage(functional.max_pool2d(signal, (1, 2)) if index else signal)
             if index in self.pooled():
                 # Pooling over the whole length, not a reduction: only pooling stays in the fast layouts and in INT8.
                 whole = (1, signal.shape[3])
-                pooled += [functional.avg_pool2d(signal, whole), functional.max_pool2d(signal, whole)]
-        logits: torch.Tensor = self.output(self.before(torch.cat(pooled, dim=1).flatten(1)))
+                seen += [functional.avg_pool2d(signal, whole), functional.max_pool2d(signal, whole)]
+        seen.append(self.stages[self.summary](self.rhythm(bins, logs)))
+        logits: torch.Tensor = self.output(self.before(torch.cat(seen, dim=1).flatten(1)))
         return logits
+
+    def _bins(self, watts: torch.Tensor) -> torch.Tensor:
+        return watts.reshape(watts.shape[0], -1, self.front.bin_seconds)
+
+    def _before_summary(self) -> int:
+        """Columns of the head that stand before those of the summary."""
+        return 2 * sum(self.width(stage) for stage in self.pooled())
 
 
 class Front(nn.Module):
-    """Bins of a window, statistics of each bin, thermometers of each statistic: [batch, channels, 1, bins] in 0..1."""
+    """Statistics of each bin and thermometers of each statistic: [batch, channels, 1, bins] in 0..1."""
 
     def __init__(self, bin_seconds: int) -> None:
         super().__init__()
@@ -75,13 +101,16 @@ class Front(nn.Module):
         for parameter in self.thermometers.parameters():
             parameter.requires_grad_(False)
 
-    def forward(self, watts: torch.Tensor) -> torch.Tensor:
-        """Thermometers of watts [batch, 1, window]."""
-        bins = watts.reshape(watts.shape[0], 1, -1, self.bin_seconds)
-        most, least, mean = bins.amax(3), bins.amin(3), bins.mean(3)
-        steps = (bins[..., 1:] - bins[..., :-1]).abs().mean(3)
-        statistics = torch.cat((most, least, mean, most - least, steps), dim=1).unsqueeze(2)  # [batch, 5, 1, bins]
-        ramps: torch.Tensor = self.thermometers(torch.log(statistics + 1.0))
+    def logarithms(self, bins: torch.Tensor) -> torch.Tensor:
+        """log(1 + watts) of each statistic [batch, 5, bins], of bins [batch, bins, seconds] in watts."""
+        most, least, mean = bins.amax(2), bins.amin(2), bins.mean(2)
+        steps = (bins[:, :, 1:] - bins[:, :, :-1]).abs().mean(2)
+        statistics = torch.stack((most, least, mean, most - least, steps), dim=1)
+        return torch.log(statistics + 1.0)
+
+    def forward(self, logs: torch.Tensor) -> torch.Tensor:
+        """Thermometers of `logarithms`."""
+        ramps: torch.Tensor = self.thermometers(logs.unsqueeze(2))
         return ramps.clamp(0.0, 1.0)
 
 

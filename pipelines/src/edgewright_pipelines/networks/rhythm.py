@@ -1,0 +1,101 @@
+"""Inside the headline network: what a whole window says of how its readings move within seconds, and of their levels.
+
+Appliances in stand-by stand at 1 or 2 W and differ only in when the reading moves. So the window's bins are multiplied
+with one another, which gives the correlation of their seconds at all lags for the price of one matrix product. Each
+number becomes a row of ramps (a piecewise linear encoding: Gorishniy et al., arXiv 2203.05556).
+"""
+
+import torch
+from torch import nn
+
+LAGS = (1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 12, 14, 16, 18, 20, 22, 24, 26, 28, 30)  # seconds
+LEVELS = (0, 1, 2, 3, 4, 5, 6, 7, 8, 10, 13, 17, 22, 30, 40, 55, 75, 100, 150, 200, 300, 500, 800, 1200, 2000)  # watts
+LEVELS_EVERY = 8  # seconds: of these the levels are counted
+STEPS = (1, 2, 5, 10, 50, 200)  # watts
+STEPS_EVERY = 4  # bins: of these the steps are counted
+HALFWAY = 5.0  # watts at which the companded power stands halfway between 0 and 1
+SIGNALS = 2  # that are correlated: companded power, and whether the reading changes
+LEAST_POWER = 0.5  # added to the power by which a correlation is divided, as a sum over the window
+RAMPS = 12  # of each statistic
+LEAST_GAP = 0.01  # between knots: ramps at readings that repeat must not become steps
+# What is added before the logarithm: to a correlation, which may be -1; to a part, which may be 0; to a logarithm
+RATIO, PART, LEVEL = 1.1, 0.001, 1.0
+
+
+class Rhythm(nn.Module):
+    """Ramps of a window's statistics: [batch, channels, 1, 1] in 0..1, of bins [batch, bins, seconds] in watts.
+
+    logs: how many statistics of each bin the front gives; their means and extremes over the window are told too.
+    """
+
+    lags: torch.Tensor
+    shifts: torch.Tensor
+    levels: torch.Tensor
+    steps: torch.Tensor
+    starts: torch.Tensor
+    slopes: torch.Tensor
+
+    def __init__(self, bin_seconds: int, logs: int) -> None:
+        super().__init__()
+        self.earlier = bin_seconds // 2  # seconds of a bin that are compared with those after them
+        lags = [lag for lag in LAGS if lag < self.earlier]
+        parts = SIGNALS + len(STEPS) + len(LEVELS)
+        shifts = [RATIO] * (SIGNALS * len(lags)) + [PART] * parts + [LEVEL] * (3 * logs)
+        self.channels = RAMPS * len(shifts)
+        self.register_buffer("lags", torch.tensor([0, *lags]), persistent=False)
+        self.register_buffer("shifts", torch.tensor(shifts), persistent=False)
+        self.register_buffer("levels", torch.tensor(LEVELS, dtype=torch.float32).reshape(-1, 1), persistent=False)
+        self.register_buffer("steps", torch.tensor(STEPS, dtype=torch.float32).reshape(-1, 1), persistent=False)
+        self.register_buffer("starts", torch.linspace(-1.0, 1.0, RAMPS).repeat(len(shifts), 1))
+        self.register_buffer("slopes", torch.full((len(shifts), RAMPS), RAMPS / 2.0))
+
+    def adapt(self, bins: torch.Tensor, logs: torch.Tensor) -> None:
+        """Lay each statistic's knots at quantiles of its values in these windows."""
+        for row, values in enumerate(self.statistics(bins, logs).T):
+            knots = _quantiles(values)
+            self.starts[row] = knots[:-1]
+            self.slopes[row] = 1.0 / (knots[1:] - knots[:-1])
+
+    def forward(self, bins: torch.Tensor, logs: torch.Tensor) -> torch.Tensor:
+        """The ramps; `logs` [batch, statistics, bins] are the front's."""
+        found = self.statistics(bins, logs)
+        values = found.reshape(*found.shape, 1)
+        ramps: torch.Tensor = ((values - self.starts) * self.slopes).clamp(0.0, 1.0)
+        return ramps.reshape(-1, self.channels, 1).unsqueeze(2)
+
+    def statistics(self, bins: torch.Tensor, logs: torch.Tensor) -> torch.Tensor:
+        """[batch, n], all behind a logarithm: nothing before it is rounded to INT8."""
+        moves = bins[:, :, 1:] - bins[:, :, :-1]
+        extremes = torch.cat((logs.mean(2), logs.amax(2), logs.amin(2)), dim=1)
+        found = torch.cat((*self._correlations(bins, moves), *self._parts(bins, moves), extremes), dim=1)
+        return torch.log(found + self.shifts)
+
+    def _correlations(self, bins: torch.Tensor, moves: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """Of each signal at each lag [batch, SIGNALS * lags], and its power [batch, SIGNALS]."""
+        batch, count, width = moves.shape
+        companded = bins[:, :, 1:] / (bins[:, :, 1:] + HALFWAY)
+        centered = companded - companded.mean(2, keepdim=True)
+        signals = torch.stack((centered, moves.abs().clamp(max=1.0)), dim=1)
+        products = torch.matmul(signals[:, :, :, : self.earlier].transpose(2, 3), signals)  # summed over bins
+        # Read in rows one longer than they are, the diagonals become columns: one for each lag.
+        rows = self.earlier - 1
+        columns = products.flatten(2)[:, :, : rows * (width + 1)].reshape(batch, SIGNALS, rows, width + 1)
+        lagged = columns.sum(2).index_select(2, self.lags)
+        power = lagged[:, :, :1]
+        ratios = (lagged[:, :, 1:] / (power + LEAST_POWER)).clamp(-1.0, 1.0)
+        return ratios.flatten(1), power.flatten(1) / (rows * count)
+
+    def _parts(self, bins: torch.Tensor, moves: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """Part of the seconds with a step of so many watts, and above so many: [batch, steps], [batch, levels]."""
+        steps = moves[:, ::STEPS_EVERY].abs().flatten(1).unsqueeze(1) - (self.steps - 1.0)
+        above = bins[:, :, ::LEVELS_EVERY].flatten(1).unsqueeze(1) - self.levels
+        return steps.clamp(0.0, 1.0).mean(2), above.clamp(0.0, 1.0).mean(2)
+
+
+def _quantiles(values: torch.Tensor) -> torch.Tensor:
+    """RAMPS + 1 rising knots with an equal part of the values between each two, as far as the gaps allow."""
+    ordered = values.sort().values
+    knots = ordered[torch.linspace(0, len(ordered) - 1, RAMPS + 1).long()].clone()
+    for index in range(1, len(knots)):
+        knots[index] = torch.maximum(knots[index], knots[index - 1] + LEAST_GAP)
+    return knots

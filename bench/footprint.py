@@ -131,7 +131,7 @@ def measure(folder: Path, idle_seconds: float) -> dict[str, Any]:
         model = bench_model.make(88)
         live = site.publish(1, model, zero_answers(model))
         site.wish(live)
-        site.start_agent()
+        site.start_agent(TRIAL_SECONDS="0")  # idle is what a settled release does, not one that is watched closely
         site.until(lambda: site.state(live["manifest"]) == "Live")
         site.stop_agent()
         ready = []

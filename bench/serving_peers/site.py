@@ -120,8 +120,8 @@ class Site:
                 return str(entry["state"])
         return ""
 
-    def start_agent(self) -> None:
-        """Start the agent's supervisor, which starts the server."""
+    def start_agent(self, **more: str) -> None:
+        """Start the agent's supervisor, which starts the server; `more` are further settings."""
         settings = {
             "NODE": self.node,
             "STATE_DIR": self.folder / "state",
@@ -132,6 +132,7 @@ class Site:
             "GATEWAY_TOKEN_FILE": self.folder / "gateway",
             "ROOT_KEY_FILE": self.folder / "root.pub",
             "PORT": self.port,
+            **more,
         }
         variables = {f"EDGEWRIGHT_AGENT_{name}": str(value) for name, value in settings.items()}
         kept = {name: value for name, value in os.environ.items() if not name.startswith("PYTHON")}

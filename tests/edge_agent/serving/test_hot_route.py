@@ -390,3 +390,21 @@ def test_a_remembered_head_covers_whole_requests_only():
         assert shortcut._head.body_start(bad) == 0
     for change in ((b" 5\r", b" 5 \r"), (b"accept", b"expect"), (b"host: n", b"host: m"), (b" 5\r", b" +5\r")):
         assert shortcut._head.body_start(head.replace(*change) + b"12345") == 0
+
+
+async def test_time_in_which_the_server_itself_does_not_read_counts_against_nobody():
+    config = uvicorn.Config(None, ws="none", lifespan="off", log_config=None)
+    config.load()
+    door = Door(Inference(Slots(Metrics()), Limits()))
+    protocol = protocol_for(door)(config, ServerState(), {})
+    protocol.connection_made(Wire())
+    protocol.data_received(b"GET /healthz HTTP/1.1\r\n")
+    protocol.flow.pause_reading()
+    began = protocol.since
+    protocol.close_if_overdue(began + 1000)
+    assert not protocol.refused
+    protocol.flow.resume_reading()
+    protocol.close_if_overdue(began + 1000 + door.limits.body_seconds - 0.1)
+    assert not protocol.refused
+    protocol.close_if_overdue(began + 1000 + door.limits.body_seconds + 0.1)
+    assert protocol.refused

@@ -24,6 +24,7 @@ from edgewright_agent.serving.hot_route import protocol_for
 from edgewright_agent.serving.inference import Inference, Limits
 from edgewright_agent.serving.live import Live
 from edgewright_agent.serving.metrics import Metrics
+from edgewright_agent.serving.quiet_server import QuietServer
 from edgewright_agent.serving.routes import Routes
 from edgewright_agent.serving.settings import ServingSettings, from_environment
 from edgewright_agent.serving.slots import Slots
@@ -74,7 +75,7 @@ def _uvicorn(app: FastAPI, door: Door) -> uvicorn.Server:
         timeout_keep_alive=int(door.limits.idle_seconds),
         timeout_graceful_shutdown=10,
     )
-    return uvicorn.Server(config)
+    return QuietServer(config)
 
 
 async def _run(

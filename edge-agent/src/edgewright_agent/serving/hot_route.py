@@ -60,8 +60,7 @@ class InferProtocol(HttpToolsProtocol):
 
     def _make_room(self) -> bool:
         for other in cast("set[InferProtocol]", self.connections):
-            quiet = self.loop.time() - other.since
-            if other is not self and other.is_idle() and quiet > 1 and not other.transport.is_closing():
+            if other.is_idle() and self.loop.time() - other.since > 1 and not other.transport.is_closing():
                 other.transport.close()
                 return True
         return False
@@ -157,10 +156,9 @@ class InferProtocol(HttpToolsProtocol):
     def on_message_complete(self) -> None:
         """The request is whole: answer it."""
         self.arriving = False
-        if self.refused:
-            return
         if not self.hot:
-            super().on_message_complete()
+            if not self.refused:
+                super().on_message_complete()
             return
         self.hot = False
         loaded = self.door.inference.slots.paths.get(self.url)  # anew: a swap may have come meanwhile
@@ -289,7 +287,9 @@ class InferProtocol(HttpToolsProtocol):
             if waited > LINGER_SECONDS and self._is_alone():
                 self.transport.abort()
         elif self.arriving:
-            if waited > limits.body_seconds and (self.in_head or self.hot):
+            if self.flow.read_paused:
+                self.since = now  # it is the server that keeps it waiting
+            elif waited > limits.body_seconds and (self.in_head or self.hot):
                 self.refuse(408, f"The request took longer than {limits.body_seconds:g} s.")
         elif self._is_alone() and waited > (DRAIN_SECONDS if self.door.draining else limits.idle_seconds):
             self.transport.close()

@@ -5,7 +5,8 @@ from typing import Any, Final
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 _NEEDED: Final = {
-    *("connection_made", "data_received", "on_message_begin", "on_url", "on_header", "on_headers_complete"),
+    *("connection_made", "connection_lost", "data_received", "on_message_begin", "on_url", "on_header"),
+    *("on_headers_complete", "on_response_complete"),
     *("on_body", "on_message_complete", "shutdown", "pause_writing", "resume_writing", "send_400_response"),
 }
 _NEEDED_STATE: Final = {

@@ -160,6 +160,9 @@ class Wire(asyncio.Transport):
     def is_closing(self) -> bool:
         return self.cut
 
+    def can_write_eof(self) -> bool:
+        return False
+
     def close(self) -> None: ...
     def pause_reading(self) -> None: ...
     def resume_reading(self) -> None: ...

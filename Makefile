@@ -43,8 +43,14 @@ test: setup ## all tests, those on the real API server included
 	@$(BIN)/python deploy/generate.py --check
 	@$(BIN)/python -m pytest -q --dist loadscope -n 2 tests
 
-unit: setup ## the fast tests only
-	@$(BIN)/python -m pytest -q tests --ignore tests/cluster --ignore tests/e2e
+# What trains, starts servers or makes an environment; `make test` runs it.
+SLOW := tests/cluster tests/edge_agent/serving tests/edge_agent/test_faults.py tests/edge_agent/test_processes.py \
+  tests/edge_agent/test_slim_install.py tests/operator/test_histories.py tests/pipelines/study \
+  $(addprefix tests/pipelines/test_,calibrate.py compress.py disaggregate.py flow.py sweep.py train.py) \
+  $(addprefix tests/cli/test_,options.py study.py sweep.py train_and_evaluate.py)
+
+unit: setup ## the tests that neither train nor start servers
+	@$(BIN)/python -m pytest -q -n 2 tests $(SLOW:%=--ignore %)
 
 soak: setup ## faults with real processes at every point: about an hour
 	@$(BIN)/python -m pytest -q -m soak tests

@@ -26,6 +26,9 @@ def evaluate(
 ) -> None:
     """Score a release on traces: macro-F1 for each window and each day, accuracy, cross-entropy, F1 of each class.
 
+    Every trace of the folder counts: where a release learned from some of them, its scores on a held-out part are those
+    of `edgewright train`.
+
     Without --mlflow a release is looked for among those that `edgewright train` and `edgewright demo` left here.
 
     Examples:

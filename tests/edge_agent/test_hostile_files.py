@@ -13,7 +13,7 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 
 from edgewright_agent import onnx_guard
-from edgewright_agent.selftest_parent import measured_in_child
+from edgewright_agent.selftest_parent import SelfTest, measured_in_child
 from edgewright_agent.state import Held
 from edgewright_agent.store import BlobError, Store
 from edgewright_contract.conditions import Reason
@@ -87,7 +87,8 @@ async def test_what_harms_at_run_time_is_found_in_the_child(
     agent, server = world.agent()
 
     async def in_child(held: Held) -> Any:
-        return await measured_in_child(held, agent._tools.store, seconds=seconds, address_bytes=2 * 1024**3)
+        test = SelfTest(seconds=seconds, address_bytes=2 * 1024**3)
+        return await measured_in_child(held, agent._tools.store, test)
 
     world.self_test = in_child
     await agent.start()

@@ -22,9 +22,10 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 
 from edgewright_agent import events
-from edgewright_agent.selftest_parent import measured_in_child
+from edgewright_agent.selftest_parent import SelfTest, measured_in_child
 from edgewright_agent.supervisor import Server, listening_socket
 from edgewright_contract.conditions import Reason
+from edgewright_contract.digests import digest_of
 from edgewright_contract.edgenode import ModelState
 
 NAME = "default/nilm"
@@ -99,7 +100,8 @@ async def node(world: Any) -> AsyncIterator[Node]:
     server = Server(listener, control, start_seconds=60, hang_seconds=10, arguments=arguments)
     world.settings = {"ping_seconds": 0.4, "trial_hang_seconds": 1.0}
     agent = world.wired(server, world.folder)
-    test = functools.partial(measured_in_child, store=agent._tools.store, seconds=60, address_bytes=2 * 1024**3)
+    child = SelfTest(seconds=60, address_bytes=2 * 1024**3)
+    test = functools.partial(measured_in_child, store=agent._tools.store, self_test=child)
     world.self_test = test
     await agent.start()
     watch = asyncio.ensure_future(agent.keeper.watch())
@@ -218,17 +220,51 @@ async def test_a_benchmark_is_measured_in_a_child_and_not_repeated(node: Node) -
 
 async def test_the_self_test_child_is_killed_and_its_parent_lives(world: Any, tmp_path: Path) -> None:
     from edgewright_agent.refusal import Refusal
-    from edgewright_agent.selftest_parent import self_test
 
     nothing = tmp_path / "nothing"
     nothing.write_bytes(b"")
+    files = {"model": str(nothing), "golden": str(nothing)}
+    digests = {"model_digest": digest_of(b""), "golden_digest": digest_of(b"")}
+    job: Any = {**files, **digests, "answers": [[1.0]], "tolerance": 0.1}
     with pytest.raises(Refusal, match="no answer within") as late:
-        await self_test(nothing, nothing, nothing, "fp32", seconds=0.01, address_bytes=2 * 1024**3)
+        await SelfTest(seconds=0.01, address_bytes=2 * 1024**3)(job)
     with pytest.raises(Refusal, match="the self-test ended with") as crashed:
-        await self_test(nothing, nothing, nothing, "fp32", seconds=30, address_bytes=2 * 1024**3)
+        await SelfTest(seconds=30, address_bytes=2 * 1024**3)(job)
     assert {late.value.reason, crashed.value.reason} == {Reason.SELF_TEST_CRASHED}
     with pytest.raises(Refusal, match="the self-test ended with"):
-        await self_test(nothing, nothing, nothing, "fp32", seconds=30, address_bytes=32 * 1024**2)
+        await SelfTest(seconds=30, address_bytes=32 * 1024**2)(job)
+    with pytest.raises(Refusal, match="the files changed"):
+        await SelfTest(seconds=30, address_bytes=2 * 1024**3)({**job, "model_digest": digest_of(b"other")})
+
+
+async def test_a_child_that_was_started_ahead_takes_the_job_or_is_ended(tmp_path: Path) -> None:
+    from edgewright_agent.refusal import Refusal
+
+    nothing = tmp_path / "nothing"
+    nothing.write_bytes(b"")
+    job: Any = {"model": str(nothing), "golden": str(nothing), "model_digest": "", "golden_digest": ""}
+    test = SelfTest(seconds=30, address_bytes=2 * 1024**3)
+    started: list[Any] = []
+    start = test._start
+
+    async def counted() -> Any:
+        started.append(await start())
+        return started[-1]
+
+    test._start = counted  # type: ignore[method-assign]
+    async with test.ahead():
+        pass
+    assert started[0].returncode == -9, "one that nothing was given to must not stay"
+    async with test.ahead():
+        for _ in range(2):
+            with pytest.raises(Refusal, match="the files changed"):
+                await test(job)
+    assert [child.returncode for child in started] == [-9, 0, 0], "the second job needs a child of its own"
+    async with test.ahead():
+        started[-1].kill()
+        await started[-1].wait()
+        with pytest.raises(Refusal, match="the files changed"):
+            await test(job)
 
 
 def test_a_server_dies_with_a_supervisor_that_is_killed_alone(tmp_path: Path) -> None:

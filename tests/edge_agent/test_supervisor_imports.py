@@ -11,3 +11,13 @@ def test_the_supervisor_loads_no_engine() -> None:
     )
     ended = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=False)
     assert ended.returncode == 0, ended.stderr
+
+
+def test_the_self_test_child_loads_the_engine_and_little_else() -> None:
+    """What it imports is what a change waits for."""
+    script = (
+        "import sys, edgewright_agent.selftest, numpy, onnxruntime;"
+        "bad = {'pydantic', 'cryptography', 'httpx2', 'msgspec'} & set(sys.modules); sys.exit(str(bad) if bad else 0)"
+    )
+    ended = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=False)
+    assert ended.returncode == 0, ended.stderr

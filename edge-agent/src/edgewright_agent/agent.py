@@ -21,7 +21,7 @@ from edgewright_agent.kube import Kube
 from edgewright_agent.ledger import SETTLED, Ledger
 from edgewright_agent.refusal import Delay, Refusal
 from edgewright_agent.renewal import Renewal
-from edgewright_agent.state import Held
+from edgewright_agent.state import Held, ModelRecord
 from edgewright_agent.supervisor import Server, ServerDown
 from edgewright_agent.teller import Teller
 from edgewright_agent.trusting import Believed
@@ -180,6 +180,13 @@ class Agent:
         made_of = f"{wish.live.model_dump_json()}{wish.permit}{opened.digest}{self._tools.node.hardware_class}"
         attempt = hashlib.sha256(made_of.encode()).hexdigest()
         record = self.ledger.apply(wish.name, events.Assigned(wish.live, attempt))
+        if record.state not in SETTLED:
+            async with self._tools.self_test_ahead():
+                if not await self._walk_on(record, wish, opened):
+                    return False
+        return await self._measure(wish, opened)
+
+    async def _walk_on(self, record: ModelRecord, wish: AssignedModel, opened: trust.OpenedTrust) -> bool:
         while record.state not in SETTLED:
             candidate = record.candidate
             step = rollout.step(record, wish, opened, self.ledger, self._tools)
@@ -192,9 +199,7 @@ class Agent:
             await self._after(wish.name, event, candidate)
             if self._superseded.is_set():
                 break
-        if self._superseded.is_set():
-            return False
-        return await self._measure(wish, opened)
+        return not self._superseded.is_set()
 
     async def _unless_superseded(self, work: Coroutine[Any, Any, _Result]) -> _Result | None:
         """Download, self-test and measurement take long and can be broken off; a rollback does not wait for them."""

@@ -25,7 +25,7 @@ from edgewright_agent.kube import Kube
 from edgewright_agent.renewal import Renewal
 from edgewright_agent.rollout import Tools
 from edgewright_agent.saved import StateError
-from edgewright_agent.selftest_parent import measured_in_child
+from edgewright_agent.selftest_parent import SelfTest, measured_in_child
 from edgewright_agent.settings import PREFIX, AgentSettings
 from edgewright_agent.store import Store
 from edgewright_agent.supervisor import Server, listening_socket
@@ -131,6 +131,7 @@ def _wired(
         deadline=settings.download_seconds,
         min_free_bytes=settings.min_free_bytes,
     )
+    self_test = SelfTest(seconds=settings.self_test_seconds, address_bytes=settings.self_test_bytes)
     tools = Tools(
         settings,
         store,
@@ -139,9 +140,8 @@ def _wired(
         root,
         verify.Node(settings.node, machine.class_),
         lambda: datetime.now(UTC),
-        functools.partial(
-            measured_in_child, store=store, seconds=settings.self_test_seconds, address_bytes=settings.self_test_bytes
-        ),
+        functools.partial(measured_in_child, store=store, self_test=self_test),
+        self_test.ahead,
     )
     kube = Kube(api, _token(settings.api_token_file), settings.node, rng=rng)
     return Agent(tools, server, kube, machine, rng, _renewal(settings, kube, rng)), server

@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Awaitable, Callable
+from contextlib import AbstractAsyncContextManager, nullcontext
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Final, Protocol
@@ -45,6 +46,8 @@ class Tools:
     node: verify.Node
     now: Callable[[], datetime]
     self_test: Callable[[Held], Awaitable[Measured]]
+    self_test_ahead: Callable[[], AbstractAsyncContextManager[None]] = nullcontext
+    """A self-test process gets ready while in here, so that `self_test` need not wait for its start."""
 
 
 async def step(

@@ -2,17 +2,19 @@
 
 import asyncio
 import contextlib
+import json
 import math
-from pathlib import Path
+from collections.abc import AsyncIterator
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from pydantic.alias_generators import to_camel
 
 from edgewright_agent import tied
 from edgewright_agent.refusal import Refusal
+from edgewright_agent.selftest import Job
 from edgewright_agent.state import Held
-from edgewright_agent.store import Store
-from edgewright_contract import strictjson
+from edgewright_agent.store import BlobError, Store
+from edgewright_contract import names, release, strictjson
 from edgewright_contract.conditions import Reason
 
 _MAX_OUTPUT = 64 * 1024
@@ -30,46 +32,83 @@ class Measured(BaseModel):
     rss_bytes: int = Field(default=0, ge=0)
 
 
-async def self_test(
-    model: Path, golden: Path, release: Path, variant: str, *, seconds: float, address_bytes: int
-) -> Measured:
-    """Run the golden windows in a child process.
+class SelfTest:
+    """Self-tests, one child for each. A child can be started ahead: to import the engine takes most of its time."""
 
-    Raises:
-        Refusal: SelfTestFailed (wrong answers) or SelfTestCrashed (died, was killed, or took too long).
-    """
-    arguments = ["--model", str(model), "--golden", str(golden), "--release", str(release), "--variant", variant]
-    limits = ["--address-bytes", str(address_bytes), "--seconds", str(math.ceil(seconds))]
-    child = await asyncio.create_subprocess_exec(
-        *tied.command("edgewright_agent.selftest", *arguments, *limits),
-        stdin=asyncio.subprocess.DEVNULL,
-        stdout=asyncio.subprocess.PIPE,
-        stderr=asyncio.subprocess.PIPE,
-    )
-    try:
-        async with asyncio.timeout(seconds):
-            output, errors = await child.communicate()
-    except TimeoutError:
-        raise Refusal(Reason.SELF_TEST_CRASHED, f"no answer within {seconds:g} s") from None
-    finally:
-        if child.returncode is None:
-            with contextlib.suppress(ProcessLookupError):
-                child.kill()
-            await child.wait()
-    if child.returncode != 0:
-        last = errors.decode("utf-8", "replace").strip().splitlines()[-1:] or ["no message"]
-        raise Refusal(Reason.SELF_TEST_CRASHED, f"the self-test ended with {child.returncode}: {last[0]}")
-    return _judged(output)
+    def __init__(self, *, seconds: float, address_bytes: int) -> None:
+        self._seconds, self._address_bytes = seconds, address_bytes
+        self._ahead: asyncio.subprocess.Process | None = None
+
+    @contextlib.asynccontextmanager
+    async def ahead(self) -> AsyncIterator[None]:
+        """Have a child get ready meanwhile; one that nothing was given to is ended."""
+        with contextlib.suppress(OSError):  # then the start is tried again, and told, when there is a job
+            self._ahead = await self._start()
+        try:
+            yield
+        finally:
+            child, self._ahead = self._ahead, None
+            if child is not None:
+                await _end(child)
+
+    async def __call__(self, job: Job) -> Measured:
+        """Run the golden windows in a child process.
+
+        Raises:
+            Refusal: SelfTestFailed (wrong answers) or SelfTestCrashed (died, was killed, or took too long).
+        """
+        child, self._ahead = self._ahead, None
+        if child is None or child.returncode is not None:  # it may have been killed while it waited
+            child = await self._start()
+        try:
+            async with asyncio.timeout(self._seconds):
+                output, errors = await child.communicate(json.dumps(job).encode())
+        except TimeoutError:
+            raise Refusal(Reason.SELF_TEST_CRASHED, f"no answer within {self._seconds:g} s") from None
+        finally:
+            await _end(child)
+        if child.returncode != 0:
+            last = errors.decode("utf-8", "replace").strip().splitlines()[-1:] or ["no message"]
+            raise Refusal(Reason.SELF_TEST_CRASHED, f"the self-test ended with {child.returncode}: {last[0]}")
+        return _judged(output)
+
+    async def _start(self) -> asyncio.subprocess.Process:
+        limits = ["--address-bytes", str(self._address_bytes), "--seconds", str(math.ceil(self._seconds))]
+        return await asyncio.create_subprocess_exec(
+            *tied.command("edgewright_agent.selftest", *limits),
+            stdin=asyncio.subprocess.PIPE,
+            stdout=asyncio.subprocess.PIPE,
+            stderr=asyncio.subprocess.PIPE,
+        )
 
 
-async def measured_in_child(held: Held, store: Store, *, seconds: float, address_bytes: int) -> Measured:
+async def measured_in_child(held: Held, store: Store, self_test: SelfTest) -> Measured:
     """Self-test of a variant whose verified files lie in the store.
 
     Raises:
-        Refusal: it failed or crashed.
+        Refusal: it failed or crashed, or the store lost what release.json says.
     """
-    files = (store.path(held.file), store.path(held.golden), store.path(held.release))
-    return await self_test(*files, held.assignment.variant, seconds=seconds, address_bytes=address_bytes)
+    try:
+        stated = release.parse(store.read(held.release, names.MAX_RELEASE_BYTES))
+    except BlobError as error:
+        raise Refusal(Reason.STORAGE_ERROR, str(error)) from None
+    expected = stated.variant(held.assignment.variant).golden
+    job = Job(
+        model=str(store.path(held.file)),
+        model_digest=held.file,
+        golden=str(store.path(held.golden)),
+        golden_digest=held.golden,
+        answers=expected.answers,
+        tolerance=expected.tolerance,
+    )
+    return await self_test(job)
+
+
+async def _end(child: asyncio.subprocess.Process) -> None:
+    if child.returncode is None:
+        with contextlib.suppress(ProcessLookupError):
+            child.kill()
+        await child.communicate()  # reads its pipes to the end, so that none stays open
 
 
 def _judged(output: bytes) -> Measured:

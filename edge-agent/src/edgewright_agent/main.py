@@ -26,7 +26,7 @@ from edgewright_agent.renewal import Renewal
 from edgewright_agent.rollout import Tools
 from edgewright_agent.saved import StateError
 from edgewright_agent.selftest_parent import SelfTest, measured_in_child
-from edgewright_agent.settings import PREFIX, AgentSettings
+from edgewright_agent.settings import CONTROL_SOCKET, PREFIX, AgentSettings
 from edgewright_agent.store import Store
 from edgewright_agent.supervisor import Server, listening_socket
 from edgewright_contract import keys
@@ -118,7 +118,7 @@ def _wired(
 ) -> tuple[Agent, Server]:
     server = Server(
         listener,
-        settings.state_dir / "control.sock",
+        settings.state_dir / CONTROL_SOCKET,
         start_seconds=settings.start_seconds,
         hang_seconds=settings.hang_seconds,
         arguments=("--hold", "--history", str(settings.state_dir / "history")),

@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 import json
 import math
+import os
 from collections.abc import AsyncIterator
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
@@ -14,6 +15,7 @@ from edgewright_agent.refusal import Refusal
 from edgewright_agent.selftest import Job
 from edgewright_agent.state import Held
 from edgewright_agent.store import BlobError, Store
+from edgewright_agent.supervisor import server_environment
 from edgewright_contract import names, release, strictjson
 from edgewright_contract.conditions import Reason
 
@@ -76,6 +78,7 @@ class SelfTest:
         limits = ["--address-bytes", str(self._address_bytes), "--seconds", str(math.ceil(self._seconds))]
         return await asyncio.create_subprocess_exec(
             *tied.command("edgewright_agent.selftest", *limits),
+            env=server_environment(os.environ),
             stdin=asyncio.subprocess.PIPE,
             stdout=asyncio.subprocess.PIPE,
             stderr=asyncio.subprocess.PIPE,

@@ -1,11 +1,16 @@
 """What the agent is told from outside: environment variables with the prefix EDGEWRIGHT_AGENT_, read once at start."""
 
+import os
 from pathlib import Path
+from typing import Final
 
-from pydantic import Field
+from pydantic import Field, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 PREFIX = "EDGEWRIGHT_AGENT_"
+CONTROL_SOCKET: Final = "control.sock"
+_LONGEST_SOCKET_PATH: Final = 107
+"""Bytes that the kernel takes as the path of a Unix socket (unix(7))."""
 
 
 class AgentSettings(BaseSettings):
@@ -76,3 +81,11 @@ class AgentSettings(BaseSettings):
     """A server that is not ready after so long is replaced."""
     min_free_bytes: int = Field(default=16 * 1024**2, ge=0)
     """Space on disk that stays free beside a download."""
+
+    @field_validator("state_dir")
+    @classmethod
+    def _holds_a_socket(cls, folder: Path) -> Path:
+        most = _LONGEST_SOCKET_PATH - len(CONTROL_SOCKET) - 1
+        if len(os.fsencode(folder)) > most:
+            raise ValueError(f"the path may have at most {most} bytes, because a Unix socket lies in it: {folder}")
+        return folder

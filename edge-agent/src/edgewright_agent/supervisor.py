@@ -19,8 +19,9 @@ from edgewright_contract.conditions import Reason
 __all__ = ["CommandRefused", "Server", "ServerDown", "listening_socket", "server_environment"]
 
 _SECRETS: Final = ("API_TOKEN_FILE", "GATEWAY_TOKEN_FILE", "API_URL", "GATEWAY_URL", "ROOT_KEY_FILE")
-_ONE_THREAD: Final = {"OPENBLAS_NUM_THREADS": "1", "OMP_NUM_THREADS": "1"}
-"""numpy would otherwise hold memory for a thread on each core, which nothing here uses."""
+_LIBRARIES: Final = {"OPENBLAS_NUM_THREADS": "1", "OMP_NUM_THREADS": "1", "ORT_DISABLE_TELEMETRY": "1"}
+"""numpy would otherwise hold memory for a thread on each core, which nothing here uses, and ONNX Runtime would keep a
+thread and files with which it reports how it is used."""
 FINISH_SECONDS: Final = 12.0
 """A replaced server gets so long for the requests that it has begun."""
 
@@ -150,4 +151,4 @@ class Server:
 def server_environment(environment: Mapping[str, str]) -> dict[str, str]:
     """What the server inherits: everything but the ways to tokens, API server and gateway."""
     hidden = {PREFIX + name for name in _SECRETS}
-    return {**_ONE_THREAD, **{name: value for name, value in environment.items() if name not in hidden}}
+    return {**_LIBRARIES, **{name: value for name, value in environment.items() if name not in hidden}}

@@ -20,7 +20,7 @@ conformance = pytest.importorskip("schemathesis.specs.openapi.checks")
 
 
 @pytest.fixture(scope="module")
-def schema(write_release, tmp_path_factory):
+def app(write_release, tmp_path_factory):
     folder = tmp_path_factory.mktemp("model")
     load = write_release(folder, 1, 2.0)
     release = releases.parse((folder / "release.json").read_bytes())
@@ -29,8 +29,11 @@ def schema(write_release, tmp_path_factory):
     slots = Slots(metrics)
     slots.put_shadow("home/nilm", model)
     slots.promote("home/nilm", load["manifest"])
-    app = Routes(Inference(slots, Limits()), Live(slots, metrics), metrics, None).app()
+    return Routes(Inference(slots, Limits()), Live(slots, metrics), metrics, None).app()
 
+
+@pytest.fixture(scope="module")
+def schema(app):
     async def from_this_host(scope, receive, send):
         await app({**scope, "client": ("127.0.0.1", 5000)}, receive, send)
 
@@ -44,6 +47,17 @@ def test_the_answer_of_inference_is_described(schema):
         "model_version",
         "outputs",
     ]
+
+
+def test_every_route_but_the_page_is_described(schema, app):
+    described = {
+        (path, method.upper())
+        for path, operations in schema.raw_schema["paths"].items()
+        for method in set(operations) - {"parameters"}
+    }
+    served = {(route.path, method) for route in app.routes for method in route.methods - {"HEAD"}}
+    assert served - described == {("/", "GET"), ("/openapi.json", "GET")}
+    assert described <= served
 
 
 CHECKS = [

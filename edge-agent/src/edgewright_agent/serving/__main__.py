@@ -14,7 +14,7 @@ from typing import Final
 
 import uvicorn
 import uvloop
-from fastapi import FastAPI
+from starlette.applications import Starlette
 
 from edgewright_agent.serving import frames, replay
 from edgewright_agent.serving.control import Control
@@ -63,7 +63,7 @@ def _http_protocol(door: Door) -> str | type[asyncio.Protocol]:
     return "httptools"
 
 
-def _uvicorn(app: FastAPI, door: Door) -> uvicorn.Server:
+def _uvicorn(app: Starlette, door: Door) -> uvicorn.Server:
     config = uvicorn.Config(
         app,
         http=_http_protocol(door),

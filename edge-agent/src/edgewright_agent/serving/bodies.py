@@ -2,8 +2,8 @@
 
 import asyncio
 
-from fastapi import HTTPException, Request
-from starlette.requests import ClientDisconnect
+from starlette.exceptions import HTTPException
+from starlette.requests import ClientDisconnect, Request
 
 from edgewright_agent.serving.inference import Limits
 

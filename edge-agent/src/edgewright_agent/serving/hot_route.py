@@ -1,4 +1,4 @@
-"""The infer route answered inside uvicorn's own HTTP protocol, before ASGI; every other request goes on to FastAPI.
+"""The infer route answered inside uvicorn's own HTTP protocol, before ASGI; every other request goes on to Starlette.
 
 Here also stand the bounds that uvicorn lacks: head size, number of connections, read and write deadlines.
 """

@@ -1,4 +1,4 @@
-"""The FastAPI application: Open Inference Protocol v2, readings, health, metrics, the live page and its snapshot.
+"""The Starlette application: Open Inference Protocol v2, readings, health, metrics, the live page and its snapshot.
 
 Nearly all infer requests are answered before they come here, in hot_route.py; both ways give the same bytes.
 """
@@ -7,14 +7,18 @@ import hmac
 import ipaddress
 import logging
 import time
+from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any, Final
 
 import orjson
-from fastapi import FastAPI, HTTPException, Request, Response
 from prometheus_client.exposition import CONTENT_TYPE_LATEST, generate_latest
-from starlette.exceptions import HTTPException as AnyHTTPException
+from starlette.applications import Starlette
+from starlette.exceptions import HTTPException
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.routing import Route
 
 from edgewright_agent.serving import bodies, openapi, page, protocol_v2, push
 from edgewright_agent.serving.inference import FAILED, Answer, Inference
@@ -35,54 +39,40 @@ class Routes:
         self._slots, self._limits = inference.slots, inference.limits
         self._readings_token_file = readings_token_file
 
-    def app(self) -> FastAPI:
-        """The ASGI application."""
-        handlers: dict[Any, Any] = {AnyHTTPException: _refuse, Exception: _failed}
-        app = FastAPI(
-            title="Edgewright node",
-            version=VERSION,
-            docs_url=None,  # its page loads scripts from elsewhere
-            redoc_url=None,
-            redirect_slashes=False,
-            exception_handlers=handlers,
-            telemetry={"tracing": False, "metrics": False},
-        )
-        app.get("/", include_in_schema=False)(self._page)
-        app.get("/healthz")(_alive)
-        app.get("/v2/health/live")(_alive)
-        for path in ("/readyz", "/v2/health/ready"):
-            app.get(path, responses={503: {"description": "No model is live yet."}})(self._ready)
-        app.get("/metrics", response_class=Response)(self._metrics_text)
-        app.get("/v1/snapshot")(self._snapshot)
-        app.post("/v1/readings", openapi_extra=openapi.READINGS, responses=openapi.refusals(400, 401, 403, 413, 415))(
-            self._readings
-        )
-        app.get("/v2")(_server)
-        self._add_model_routes(app)
+    def app(self) -> Starlette:
+        """The ASGI application; openapi.py describes each of its routes but the page and the description itself."""
+        handlers: dict[Any, Any] = {HTTPException: _refuse, Exception: _failed}
+        reads: dict[str, Any] = {
+            "/": self._page,
+            "/openapi.json": _openapi,
+            "/healthz": _alive,
+            "/v2/health/live": _alive,
+            "/readyz": self._ready,
+            "/v2/health/ready": self._ready,
+            "/metrics": self._metrics_text,
+            "/v1/snapshot": self._snapshot,
+            "/v2": _server,
+        }
+        writes: dict[str, Any] = {"/v1/readings": self._readings}
+        for model in ("/v2/models/{name}", "/v2/models/{name}/versions/{version}"):
+            reads |= {model: self._model, f"{model}/ready": self._model_ready}
+            writes[f"{model}/infer"] = self._infer
+        routes = [Route(path, handler, methods=["GET"]) for path, handler in reads.items()]
+        routes += [Route(path, handler, methods=["POST"]) for path, handler in writes.items()]
+        app = Starlette(routes=routes, exception_handlers=handlers)
+        app.router.redirect_slashes = False
         return app
 
-    def _add_model_routes(self, app: FastAPI) -> None:
-        missing = openapi.refusals(404)
-        infer = {**openapi.INFERRED, **openapi.refusals(400, 404, 408, 413, 415, 503)}
-        app.get("/v2/models/{name}", responses=missing)(self._model)
-        app.get("/v2/models/{name}/versions/{version}", responses=missing)(self._model_version)
-        app.get("/v2/models/{name}/ready", responses=missing)(self._model_ready)
-        app.get("/v2/models/{name}/versions/{version}/ready", responses=missing)(self._model_version_ready)
-        app.post("/v2/models/{name}/infer", responses=infer, openapi_extra=openapi.INFER)(self._infer)
-        app.post("/v2/models/{name}/versions/{version}/infer", responses=infer, openapi_extra=openapi.INFER)(
-            self._infer_version
-        )
-
-    async def _ready(self) -> Response:
+    async def _ready(self, _: Request) -> Response:
         return _json({"ready": bool(self._slots.live)}, 200 if self._slots.live else 503)
 
-    async def _metrics_text(self) -> Response:
+    async def _metrics_text(self, _: Request) -> Response:
         return Response(generate_latest(self._metrics.registry), media_type=CONTENT_TYPE_LATEST)
 
-    async def _page(self) -> Response:
+    async def _page(self, _: Request) -> Response:
         return Response(page.HTML, media_type="text/html; charset=utf-8", headers=page.HEADERS)
 
-    async def _snapshot(self) -> Response:
+    async def _snapshot(self, _: Request) -> Response:
         live = self._live
         rows = [
             {"name": item.name, "version": item.model.version, "variant": item.model.variant, "state": state}
@@ -94,31 +84,18 @@ class Routes:
         body = {"models": rows, "snapshots": now, "readings": watts, "energyTodayJoules": live.energy_today}
         return _json(body, headers={"cache-control": "no-store"})
 
-    async def _model(self, name: str) -> Response:
-        return self._metadata(self._find(name))
-
-    async def _model_version(self, name: str, version: str) -> Response:
-        return self._metadata(self._find(name, version))
-
-    def _metadata(self, found: Loaded) -> Response:
+    async def _model(self, request: Request) -> Response:
+        found = self._find(request.path_params)
         return _json(protocol_v2.model_metadata(found.name, found.model))
 
-    async def _model_ready(self, name: str) -> Response:
-        return _model_is_ready(self._find(name))
+    async def _model_ready(self, request: Request) -> Response:
+        found = self._find(request.path_params)
+        return _json({"name": found.name, "ready": True, "model_version": str(found.model.version)})
 
-    async def _model_version_ready(self, name: str, version: str) -> Response:
-        return _model_is_ready(self._find(name, version))
-
-    async def _infer(self, request: Request, name: str) -> Response:
-        return await self._answer(request, name, None)
-
-    async def _infer_version(self, request: Request, name: str, version: str) -> Response:
-        return await self._answer(request, name, version)
-
-    async def _answer(self, request: Request, name: str, version: str | None) -> Response:
-        self._find(name, version)
+    async def _infer(self, request: Request) -> Response:
+        self._find(request.path_params)
         body = await bodies.read(request, self._limits)
-        inference, found = self._inference, self._find(name, version)  # again: a swap may have come meanwhile
+        inference, found = self._inference, self._find(request.path_params)  # again: a swap may have come meanwhile
         if inference.in_work >= self._limits.concurrency:
             return _response(inference.shed(found))
         inference.in_work += 1
@@ -153,7 +130,9 @@ class Routes:
                 401, "Send this node's readings token as Authorization: Bearer ….", {"WWW-Authenticate": "Bearer"}
             )
 
-    def _find(self, name: str, version: str | None = None) -> Loaded:
+    def _find(self, named: Mapping[str, str]) -> Loaded:
+        """The live model that a path names, perhaps with its version."""
+        name, version = named["name"], named.get("version")
         found = self._slots.live.get(name)
         if found is None:
             raise HTTPException(404, f"No model {name[:80]!r} is live here; GET /v1/snapshot lists them.")
@@ -171,16 +150,16 @@ def _is_this_host(address: str) -> bool:
     return (mapped or ip).is_loopback
 
 
-async def _alive() -> Response:
+async def _alive(_: Request) -> Response:
     return _json({"live": True})
 
 
-async def _server() -> Response:
+async def _server(_: Request) -> Response:
     return _json({"name": "edgewright-agent", "version": VERSION, "extensions": ["binary_tensor_data"]})
 
 
-def _model_is_ready(found: Loaded) -> Response:
-    return _json({"name": found.name, "ready": True, "model_version": str(found.model.version)})
+async def _openapi(_: Request) -> Response:
+    return _json(openapi.document(VERSION))
 
 
 def _json(value: object, status: int = 200, headers: dict[str, str] | None = None) -> Response:
@@ -195,7 +174,7 @@ def _response(answer: Answer) -> Response:
     return Response(answer.body, answer.status, headers, "application/octet-stream")
 
 
-async def _refuse(_: Request, error: AnyHTTPException) -> Response:
+async def _refuse(_: Request, error: HTTPException) -> Response:
     headers = dict(error.headers or {})
     if error.status_code in (408, 413):
         headers["connection"] = "close"  # the rest of the body is not worth reading

@@ -267,6 +267,31 @@ async def test_a_child_that_was_started_ahead_takes_the_job_or_is_ended(tmp_path
             await test(job)
 
 
+async def test_a_server_whose_agent_is_told_to_end_answers_what_it_has_begun(tmp_path: Path) -> None:
+    listener = listening_socket("127.0.0.1", 0)
+    server = Server(listener, tmp_path / "c.sock", start_seconds=60, hang_seconds=10)
+    await server.start()
+    address = listener.getsockname()
+    try:
+        body = b'{"readings": [{"t": 1, "watts": 2}]}'
+        reader, writer = await asyncio.open_connection(*address)
+        head = b"POST /v1/readings HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nContent-Length: %d\r\n\r\n"
+        writer.write(head % len(body) + body[:5])
+        async with httpx2.AsyncClient() as client:  # answered later than the beginning above was read
+            assert (await client.get(f"http://{address[0]}:{address[1]}/healthz")).status_code == 200
+        ending = asyncio.create_task(server.finish())
+        await asyncio.sleep(0.3)
+        writer.write(body[5:])
+        answer = await asyncio.wait_for(reader.read(), 10)
+        await ending
+        writer.close()
+    finally:
+        await server.stop()
+        listener.close()
+    assert answer.startswith(b"HTTP/1.1 200"), answer
+    assert answer.endswith(b'{"taken":1}'), answer
+
+
 def test_a_server_dies_with_a_supervisor_that_is_killed_alone(tmp_path: Path) -> None:
     script = f"""
 import asyncio, pathlib

@@ -103,7 +103,7 @@ async def _run(settings: AgentSettings) -> None:
         except asyncio.CancelledError:
             logging.getLogger(__name__).info("ended by a signal")
         finally:
-            await server.stop()
+            await server.finish()
             listener.close()
             os.close(lock)
 

@@ -142,6 +142,12 @@ class Server:
         if process is not None:
             await process.kill()
 
+    async def finish(self) -> None:
+        """Have the process answer what it has begun, and end; after `FINISH_SECONDS` it is killed."""
+        process, self._process = self._process, None
+        if process is not None:
+            await process.finish(FINISH_SECONDS)
+
     def _running(self) -> ServerProcess:
         if self._process is None:
             raise ServerDown(Reason.CRASH_LOOP, "the server does not run", self._spawned)

@@ -1,4 +1,7 @@
-"""The engine's four verbs: load, self_check, predict, close. Watts go in, probabilities come out."""
+"""The engine's three verbs: load, self_check, predict. Watts go in, probabilities come out.
+
+There is no fourth to close a model: its memory returns when the last request that still holds it has ended.
+"""
 
 import time
 from dataclasses import dataclass
@@ -115,8 +118,3 @@ def predict(model: Model, watts: Watts) -> Probabilities:
     """Probabilities, [rows, classes], of raw watts, [rows, 1, window seconds]; rows <= model.max_rows."""
     answer: Probabilities = model.session.run([OUTPUT], {INPUT: watts})[0]
     return answer
-
-
-def close(model: Model) -> None:
-    """Let go of the model. Its memory returns when the last request that still holds it has ended."""
-    del model

@@ -135,8 +135,6 @@ class Slots:
         self._find_paths()
         self._metrics.swap_seconds.labels(name).observe(time.perf_counter() - start)
         self._metrics.show(name, new, None)
-        if old is not None:
-            engine.close(old.model)
 
     def discard(self, full_name: str) -> None:
         """Forget the shadow model. Discarding what is not there changes nothing."""
@@ -151,7 +149,7 @@ class Slots:
         name = short_name(full_name)
         for slot in slots:
             if name in slot and slot[name].full_name == full_name:
-                engine.close(slot.pop(name).model)
+                del slot[name]
         self._metrics.show(name, self.live.get(name), self.shadow.get(name))
 
     def _find_paths(self) -> None:

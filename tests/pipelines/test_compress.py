@@ -83,7 +83,7 @@ def test_a_deliberately_unpruned_layer_is_refused_with_its_children_and_the_rest
     whole = _findings(result, Check.LAYERS)
     assert whole["base-fp32"] == whole["base-int8"] == []
     assert "kept all 16 channels although 12 should go" in whole["l2-local-75-fp32"][0]
-    assert len(whole["l2-local-75-fp32"]) == 3  # two convolutions and the hidden layer
+    assert len(whole["l2-local-75-fp32"]) == 4  # two convolutions, the summary and the hidden layer
     assert _findings(result, Check.PARENT)["l2-local-75-int8"] == ["Its FP32 parent l2-local-75-fp32 is not released."]
 
 

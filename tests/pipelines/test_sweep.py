@@ -246,7 +246,7 @@ def test_ctrl_c_keeps_finished_trials_and_queues_the_running_ones(tmp_path):
     def interrupt():
         begun.wait(30)
         os.kill(os.getpid(), signal.SIGINT)
-        time.sleep(0.2)
+        time.sleep(2)  # until the main thread has met the signal, on a busy machine too
         release.set()
 
     threading.Thread(target=interrupt).start()

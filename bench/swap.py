@@ -204,7 +204,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     for name, value in result.items():
         print(f"{name:>28}  {value}")
     if arguments.quick:
-        print("Left out by --quick: 900 of the 1,000 swaps.")
+        print("Left out by --quick: 900 of the 1,000 swaps, and 6 of the 9 object changes.")
     deliver(result, arguments.out, as_json=arguments.json)
     return 1 if result["failed"] or result["mixed"] else 0
 

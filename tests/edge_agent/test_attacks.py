@@ -6,6 +6,7 @@ Source: TUF specification, section 1.5.2 (goals to protect against specific atta
 from __future__ import annotations
 
 import asyncio
+import json
 from collections.abc import AsyncIterator, Callable
 from typing import Any
 
@@ -40,6 +41,14 @@ async def _serving(world: Any) -> tuple[Any, Any, list[str], Assignment]:
 
 def _arbitrary(world: Any) -> Assignment:
     return world.published.release(6, key=keys.generate())  # type: ignore[no-any-return]
+
+
+def _unsigned(world: Any) -> Assignment:
+    wish: Assignment = world.published.release(6)
+    signed = json.loads(world.published.blobs[wish.manifest.removeprefix("sha256:")])
+    signed["dsseEnvelope"]["signatures"] = []
+    bare = json.dumps(signed, separators=(",", ":"), sort_keys=True).encode()
+    return wish.model_copy(update={"manifest": world.published.add(bare)})
 
 
 def _other_software(world: Any) -> Assignment:
@@ -77,6 +86,7 @@ def _mix_and_match(world: Any) -> Assignment:
     ("attack", "reason", "fetched"),
     [
         (_arbitrary, Reason.BAD_SIGNATURE, 1),
+        (_unsigned, Reason.BAD_SIGNATURE, 1),
         (_other_software, Reason.NOT_A_RELEASE, 2),
         (_rollback, Reason.DOWNGRADE, 3),
         (_fast_forward, Reason.NOT_A_RELEASE, 3),

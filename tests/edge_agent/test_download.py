@@ -1,6 +1,8 @@
 from __future__ import annotations
 
 import asyncio
+import socket
+import struct
 from collections.abc import AsyncIterator
 from pathlib import Path
 
@@ -23,6 +25,8 @@ class Weak:
     def __init__(self) -> None:
         self.requests = list[str]()
         self.cut, self.garble, self.status = 10**9, False, 0
+        self.reset = False
+        """Whether it resets the connection instead of closing it."""
         self.data, self.tail, self.pace = DATA, b"", 0.0
         self.stated: int | None = None
         """Content-Length, where it lies."""
@@ -52,6 +56,9 @@ class Weak:
         except ConnectionError:
             pass
         finally:
+            if self.reset:
+                nothing_kept = struct.pack("ii", 1, 0)
+                writer.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, nothing_kept)
             writer.close()
 
 
@@ -70,14 +77,17 @@ def _bytes_kept(folder: Path) -> int:
     return sum(path.stat().st_size for path in (folder / "blobs").iterdir())
 
 
-async def test_a_cut_download_goes_on_where_it_ended(weak: tuple[Weak, Gateway], tmp_path: Path) -> None:
+@pytest.mark.parametrize("reset", [False, True])
+async def test_a_cut_download_goes_on_where_it_ended(weak: tuple[Weak, Gateway], tmp_path: Path, reset: bool) -> None:
     behavior, gateway = weak
+    behavior.reset = reset
     store = Store(tmp_path)
     behavior.cut = len(DATA) // 3
     for _ in range(3):
-        with pytest.raises(Delay):
+        with pytest.raises(Delay) as cut:
             await gateway.fetch(store, DIGEST, len(DATA))
-    behavior.cut = 10**9
+        assert cut.value.reason is Reason.DOWNLOAD_FAILED
+    behavior.cut, behavior.reset = 10**9, False
     await gateway.fetch(store, DIGEST, len(DATA))
     assert store.read(DIGEST, len(DATA)) == DATA
     assert "bearer secret" in behavior.requests[0].lower()

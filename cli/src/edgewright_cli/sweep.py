@@ -22,8 +22,8 @@ QUICK_TRIALS = 6
 
 
 def sweep(
-    recipe: Annotated[Path, typer.Argument(help="The recipe, a TOML file; its [sweep] table says what is searched.")],
-    quick: Annotated[bool, typer.Option("--quick", help=f"The [quick] table, and {QUICK_TRIALS} trials.")] = False,
+    recipe: Annotated[Path, typer.Argument(help="The recipe, a TOML file; its sweep table says what is searched.")],
+    quick: Annotated[bool, typer.Option("--quick", help=f"The quick table, and {QUICK_TRIALS} trials.")] = False,
     trials: Annotated[int | None, typer.Option(min=1, help="Finished trials, earlier runs' included.")] = None,
     workers: Annotated[int | None, typer.Option(min=1, help="Processes; else one for each core.")] = None,
     dask: Annotated[str | None, typer.Option(help="A Dask scheduler, such as tcp://host:8786, instead.")] = None,

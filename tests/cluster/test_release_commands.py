@@ -82,7 +82,7 @@ def test_list_tells_what_is_published_and_what_broke_off(
             "variants": ["base-fp32", "base-int8"],
         },
     ]
-    table = run("list").stdout
+    table = run("list", name).stdout
     assert name in table
     assert "not published" in table
 

@@ -7,10 +7,9 @@ import io
 import json
 import subprocess
 import tarfile
-import threading
-from collections.abc import Iterator
+from collections.abc import Callable
 from dataclasses import dataclass, field
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import BaseHTTPRequestHandler
 from pathlib import Path
 
 import pytest
@@ -37,9 +36,6 @@ class Site:
 class Handler(BaseHTTPRequestHandler):
     site: Site
 
-    def log_message(self, *_: object) -> None:
-        pass
-
     def do_GET(self) -> None:
         wanted = self.headers.get("Range")
         self.site.asked.append(wanted)
@@ -56,7 +52,7 @@ class Handler(BaseHTTPRequestHandler):
 
 
 @pytest.fixture
-def site(monkeypatch: pytest.MonkeyPatch) -> Iterator[Site]:
+def site(monkeypatch: pytest.MonkeyPatch, http_server: Callable[[type[Handler]], str]) -> Site:
     """A server with an archive of five files, which are the ones that are pinned."""
     buffer = io.BytesIO()
     with tarfile.open(fileobj=buffer, mode="w:gz", compresslevel=0) as tar:
@@ -68,14 +64,8 @@ def site(monkeypatch: pytest.MonkeyPatch) -> Iterator[Site]:
     monkeypatch.setattr(manifest, "packaged", lambda: pinned)
     monkeypatch.setattr(download.time, "sleep", lambda _: None)
     found = Site(buffer.getvalue())
-    server = ThreadingHTTPServer(("127.0.0.1", 0), type("Bound", (Handler,), {"site": found}))
-    thread = threading.Thread(target=server.serve_forever, args=(0.01,))
-    thread.start()
-    found.url = f"http://127.0.0.1:{server.server_port}/archive.tar.gz"
-    yield found
-    server.shutdown()
-    thread.join()
-    server.server_close()
+    found.url = http_server(type("Bound", (Handler,), {"site": found})) + "/archive.tar.gz"
+    return found
 
 
 def fetch(site: Site, folder: Path, *more: str) -> Result:

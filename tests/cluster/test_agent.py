@@ -10,7 +10,6 @@ import socket
 import subprocess
 import sys
 import tempfile
-import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -103,7 +102,7 @@ class Published:
 
 
 @pytest.fixture
-def gateway() -> Iterator[tuple[str, Published]]:
+def gateway(http_server: Callable[[type[http.server.BaseHTTPRequestHandler]], str]) -> tuple[str, Published]:
     published = Published()
 
     class Blobs(http.server.BaseHTTPRequestHandler):
@@ -114,14 +113,7 @@ def gateway() -> Iterator[tuple[str, Published]]:
             self.end_headers()
             self.wfile.write(data or b"")
 
-        def log_message(self, *_: Any) -> None:
-            pass
-
-    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Blobs)
-    threading.Thread(target=server.serve_forever, daemon=True).start()
-    yield f"http://127.0.0.1:{server.server_port}", published
-    server.shutdown()
-    server.server_close()
+    return http_server(Blobs), published
 
 
 @pytest.fixture

@@ -11,7 +11,6 @@ import os
 import secrets
 import subprocess
 import sys
-import threading
 import time
 import urllib.parse
 from collections.abc import Callable, Iterator
@@ -130,7 +129,7 @@ def _variant(name: str, data: bytes, answer: list[float]) -> dict[str, Any]:
 
 
 @pytest.fixture
-def shelf() -> Iterator[Shelf]:
+def shelf(http_server: Callable[[type[http.server.BaseHTTPRequestHandler]], str]) -> Shelf:
     held = Shelf()
 
     class Answers(http.server.BaseHTTPRequestHandler):
@@ -154,15 +153,8 @@ def shelf() -> Iterator[Shelf]:
             self.end_headers()
             self.wfile.write(data)
 
-        def log_message(self, *_: Any) -> None:
-            pass
-
-    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Answers)
-    threading.Thread(target=server.serve_forever, daemon=True).start()
-    held.url = f"http://127.0.0.1:{server.server_port}"
-    yield held
-    server.shutdown()
-    server.server_close()
+    held.url = http_server(Answers)
+    return held
 
 
 class Site:

@@ -1,9 +1,8 @@
 import hashlib
 import io
 import tarfile
-import threading
 from dataclasses import dataclass, field
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import BaseHTTPRequestHandler
 
 import httpx2
 import pytest
@@ -50,9 +49,6 @@ class Handler(BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
     site: Site
 
-    def log_message(self, *_):
-        pass
-
     def do_GET(self):
         site, wanted = self.site, self.headers.get("Range")
         site.requests.append(wanted)
@@ -84,16 +80,10 @@ class Handler(BaseHTTPRequestHandler):
 
 
 @pytest.fixture
-def site():
+def site(http_server):
     site = Site(content=archive(FILES))
-    server = ThreadingHTTPServer(("127.0.0.1", 0), type("Bound", (Handler,), {"site": site}))
-    thread = threading.Thread(target=server.serve_forever, args=(0.01,))
-    thread.start()
-    site.url = f"http://127.0.0.1:{server.server_port}/archive.tar.gz"
-    yield site
-    server.shutdown()
-    thread.join()
-    server.server_close()
+    site.url = http_server(type("Bound", (Handler,), {"site": site})) + "/archive.tar.gz"
+    return site
 
 
 @pytest.fixture

@@ -2,9 +2,8 @@
 
 import json
 import re
-import threading
-from collections.abc import Iterator
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from collections.abc import Callable
+from http.server import BaseHTTPRequestHandler
 from pathlib import Path
 from typing import Any
 
@@ -17,23 +16,14 @@ NODES = ("edge-1", "edge-2", "edge-3")
 
 
 @pytest.fixture
-def empty_site() -> Iterator[str]:
+def empty_site(http_server: Callable[[type[BaseHTTPRequestHandler]], str]) -> str:
     """URL of a server that has no file."""
 
     class Nothing(BaseHTTPRequestHandler):
         def do_GET(self) -> None:
             self.send_error(404)
 
-        def log_message(self, *_: object) -> None:
-            pass
-
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Nothing)
-    thread = threading.Thread(target=server.serve_forever, args=(0.05,))
-    thread.start()
-    yield f"http://127.0.0.1:{server.server_port}"
-    server.shutdown()
-    thread.join()
-    server.server_close()
+    return http_server(Nothing)
 
 
 @pytest.mark.timeout(600)

@@ -10,7 +10,6 @@ import secrets
 import socket
 import subprocess
 import sys
-import threading
 import time
 import urllib.parse
 from collections.abc import Callable, Iterator
@@ -80,7 +79,7 @@ class Source:
 
 
 @pytest.fixture
-def source() -> Iterator[Source]:
+def source(http_server: Callable[[type[http.server.BaseHTTPRequestHandler]], str]) -> Source:
     state = Source()
 
     class Answers(http.server.BaseHTTPRequestHandler):
@@ -105,15 +104,8 @@ def source() -> Iterator[Source]:
             self.end_headers()
             self.wfile.write(data)
 
-        def log_message(self, *_: Any) -> None:
-            pass
-
-    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Answers)
-    threading.Thread(target=server.serve_forever, daemon=True).start()
-    state.url = f"http://127.0.0.1:{server.server_port}"
-    yield state
-    server.shutdown()
-    server.server_close()
+    state.url = http_server(Answers)
+    return state
 
 
 class Site:

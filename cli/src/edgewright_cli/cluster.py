@@ -14,6 +14,7 @@ from kubernetes.client.exceptions import ApiException
 from pydantic import BaseModel, ValidationError
 
 from edgewright_contract import names
+from edgewright_contract.models import first_fault
 
 Kubeconfig = Annotated[Path | None, typer.Option(help="Else KUBECONFIG, else ~/.kube/config.")]
 
@@ -158,12 +159,10 @@ def read_as(form: type[Form], found: dict[str, Any], part: str) -> Form:
     try:
         return form.model_validate(found.get(part) or {})
     except ValidationError as error:
-        first = error.errors()[0]
-        place = ".".join(map(str, (part, *first["loc"])))
         metadata = found["metadata"]
         name = "/".join(filter(None, (metadata.get("namespace"), metadata["name"])))
         raise ClusterError(
-            f"{found.get('kind', 'object')} {name}: {place}: {first['msg']}; it was written by another version of"
+            f"{found.get('kind', 'object')} {name}: {first_fault(error, part)}; it was written by another version of"
             " Edgewright or by hand: use the `edgewright` of the version that is installed there"
         ) from None
 

@@ -2,7 +2,7 @@
 
 from typing import Annotated
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from pydantic.alias_generators import to_camel
 
 Timestamp = Annotated[str, Field(json_schema_extra={"format": "date-time"})]
@@ -28,3 +28,13 @@ class SignedModel(BaseModel):
         use_attribute_docstrings=True,
         allow_inf_nan=False,
     )
+
+
+def first_fault(error: ValidationError, within: str = "", whole: str = "") -> str:
+    """Where and what the first fault is, as a sentence for people; `within` goes before its path, dots between.
+
+    whole: what the place is called where the path is empty.
+    """
+    first = error.errors()[0]
+    place = ".".join(filter(None, (within, *map(str, first["loc"])))) or whole
+    return f"{place}: {first['msg']}"

@@ -8,7 +8,7 @@ from pydantic import Field, ValidationError, model_validator
 
 from edgewright_contract import names, strictjson
 from edgewright_contract.digests import Digest
-from edgewright_contract.models import SignedModel
+from edgewright_contract.models import SignedModel, first_fault
 
 SCHEMA_VERSION: Final = 1
 
@@ -226,9 +226,7 @@ def parse(data: bytes) -> Release:
     except strictjson.StrictJsonError as error:
         raise NotARelease(str(error)) from None
     except ValidationError as error:
-        first = error.errors()[0]
-        place = ".".join(str(part) for part in first["loc"]) or "top level"
-        raise NotARelease(f"{names.RELEASE_FILE}: {place}: {first['msg']}") from None
+        raise NotARelease(f"{names.RELEASE_FILE}: {first_fault(error, whole='top level')}") from None
 
 
 def parse_signed(data: bytes, files: Mapping[str, str]) -> Release:

@@ -21,6 +21,7 @@ from edgewright_agent.kube import Kube
 from edgewright_agent.ledger import SETTLED, Ledger
 from edgewright_agent.refusal import Delay, Refusal
 from edgewright_agent.renewal import Renewal
+from edgewright_agent.report import Problems
 from edgewright_agent.state import Held, ModelRecord
 from edgewright_agent.supervisor import Server, ServerDown
 from edgewright_agent.teller import Teller
@@ -28,6 +29,7 @@ from edgewright_agent.trusting import Believed
 from edgewright_agent.verify import Node
 from edgewright_contract import names, trust
 from edgewright_contract.edgenode import AssignedModel, EdgeNodeSpec, Hardware, ModelState
+from edgewright_contract.models import first_fault
 
 _LOG = logging.getLogger(__name__)
 FIRST_PAUSE: Final = 1.0
@@ -53,6 +55,8 @@ class Agent:
         self.ledger = Ledger(tools.store, tools.now)
         self._believed = Believed(self.ledger, tools.store, tools.gateway, tools.root)
         self._spec: EdgeNodeSpec | None = None
+        self._spec_problem = ""
+        """Why the EdgeNode's spec is not followed."""
         self._changed = asyncio.Event()
         self._superseded = asyncio.Event()
         """The operator wants something else than what is being worked on."""
@@ -64,8 +68,11 @@ class Agent:
             rng,
             self.keeper.counts,
             lambda: self._hardware,
-            lambda: self._believed.problem,
+            self._problems,
         )
+
+    def _problems(self) -> Problems:
+        return Problems(self._believed.problem, self.ledger.problem, self._tools.store.damage, self._spec_problem)
 
     async def run(self) -> None:
         """Serve the last known good, then follow the EdgeNode."""
@@ -108,13 +115,12 @@ class Agent:
         try:
             spec = EdgeNodeSpec.model_validate(edge_node.get("spec") or {})
         except ValidationError as error:
-            where, why = ".".join(map(str, error.errors()[0]["loc"])), error.errors()[0]["msg"]
-            self._teller.spec_problem = f"spec.{where}: {why}; it is ignored, and what was assigned before goes on"
-            _LOG.error("EdgeNode: %s", self._teller.spec_problem)
+            self._spec_problem = f"{first_fault(error, 'spec')}; it is ignored, and what was assigned before goes on"
+            _LOG.error("EdgeNode: %s", self._spec_problem)
             self._teller.tell()
             return
-        if self._teller.spec_problem:
-            self._teller.spec_problem = ""
+        if self._spec_problem:
+            self._spec_problem = ""
             self._teller.tell()
         label = (edge_node.get("metadata", {}).get("labels") or {}).get(names.LABEL_HARDWARE_CLASS)
         chosen = {"class_": label or self._own_hardware.class_}

@@ -66,6 +66,19 @@ def read_all(descriptor: int, limit: int) -> bytes:
     return b"".join(parts)
 
 
+def read_plain(ops: FileOps, path: Path, limit: int) -> bytes:
+    """At most `limit` bytes of a plain file.
+
+    Raises:
+        OSError: it cannot be read, or is something else (EINVAL).
+    """
+    descriptor = open_plain(ops, path, READ)
+    try:
+        return read_all(descriptor, limit)
+    finally:
+        os.close(descriptor)
+
+
 def replace_file(ops: FileOps, path: Path, data: bytes, before: Path | None = None) -> None:
     """Write the file anew, for nobody else to read: a power loss leaves the old or the new, never a half.
 

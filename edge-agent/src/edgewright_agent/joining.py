@@ -7,6 +7,8 @@ from typing import Any
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from pydantic.alias_generators import to_camel
 
+from edgewright_contract.models import first_fault
+
 
 class JoinError(ValueError):
     """The file cannot be used; the sentence says why."""
@@ -53,9 +55,7 @@ def parse(data: bytes) -> JoinFile:
         body: Any = json.loads(data)
         return JoinFile.model_validate(body)
     except ValidationError as error:
-        first = error.errors()[0]
-        place = ".".join(str(part) for part in first["loc"]) or "top level"
-        raise JoinError(f"{place}: {first['msg']}; write it anew with edgewright nodes join") from None
+        raise JoinError(f"{first_fault(error, whole='top level')}; write it anew with edgewright nodes join") from None
     except ValueError as error:
         raise JoinError(f"not a join file: {error}; write it anew with edgewright nodes join") from None
 

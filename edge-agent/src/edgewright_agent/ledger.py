@@ -31,8 +31,6 @@ class Ledger:
         self.state = AgentState()
         self.problem: Delay | None = None
         """Why the last change is not on disk yet."""
-        self.damage = ""
-        """What had to be put aside at the start."""
 
     def load(self) -> None:
         """Read what was saved.
@@ -41,7 +39,6 @@ class Ledger:
             StateError: it cannot be read, and nothing whole is beside it.
         """
         self.state = self._saved = self._store.load()
-        self.damage = self._store.damage
 
     def now(self) -> datetime:
         """The wall clock."""

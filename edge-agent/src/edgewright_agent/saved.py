@@ -5,7 +5,6 @@ Storage of edge nodes wears out, and a kernel that dies may leave zeros in a fil
 
 import contextlib
 import logging
-import os
 from pathlib import Path
 from typing import Final, Generic, TypeVar
 
@@ -47,7 +46,7 @@ class Saved(Generic[_Kind]):
         unreadable: StateError | None = None
         for path in (self.path, self.before):
             try:
-                found = self._kind.model_validate_json(_unsealed(self._read(path)))
+                found = self._kind.model_validate_json(_unsealed(disk.read_plain(self._ops, path, MAX_BYTES)))
             except FileNotFoundError:
                 continue
             except OSError as error:
@@ -72,13 +71,6 @@ class Saved(Generic[_Kind]):
         data = _sealed(document.model_dump_json(by_alias=True).encode())
         disk.replace_file(self._ops, self.path, data, self.before if self._stands else None)
         self._stands = True
-
-    def _read(self, path: Path) -> bytes:
-        descriptor = disk.open_plain(self._ops, path, disk.READ)
-        try:
-            return disk.read_all(descriptor, MAX_BYTES)
-        finally:
-            os.close(descriptor)
 
     def _put_aside(self, path: Path, why: str) -> None:
         self.damage = f"{path.name} was damaged ({why})"

@@ -167,15 +167,9 @@ class Store:
 
     def _read_plain(self, path: Path, limit: int) -> bytes:
         try:
-            descriptor = disk.open_plain(self.ops, path, disk.READ)
+            data = disk.read_plain(self.ops, path, limit + 1)
         except OSError as error:
             raise BlobError(f"{path.name}: {error.strerror}") from None
-        try:
-            data = disk.read_all(descriptor, limit + 1)
-        except OSError as error:
-            raise BlobError(f"{path.name}: {error.strerror}") from None
-        finally:
-            os.close(descriptor)
         if len(data) > limit:
             raise BlobError(f"{path.name}: longer than {limit} bytes")
         return data

@@ -11,9 +11,10 @@ from edgewright_agent import counting, report
 from edgewright_agent.counting import Counts
 from edgewright_agent.kube import Kube, KubeError
 from edgewright_agent.ledger import Ledger
+from edgewright_agent.report import Problems
 from edgewright_agent.settings import AgentSettings
 from edgewright_agent.state import Held
-from edgewright_contract.conditions import Condition, Reason
+from edgewright_contract.conditions import Condition
 from edgewright_contract.edgenode import Figures, Hardware
 
 _LOG = logging.getLogger(__name__)
@@ -21,7 +22,7 @@ FIRST_PAUSE: Final = 0.5
 
 
 class Teller:
-    """One writer of the status. `trust_problem` says what is wrong with trust, `hardware` what this node is."""
+    """One writer of the status. `problems` says what is wrong beside the models, `hardware` what this node is."""
 
     def __init__(
         self,
@@ -31,16 +32,14 @@ class Teller:
         rng: random.Random,
         counts: Counts,
         hardware: Callable[[], Hardware],
-        trust_problem: Callable[[], tuple[Reason, str] | None],
+        problems: Callable[[], Problems],
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._ledger, self._kube, self._settings, self._rng = ledger, kube, settings, rng
-        self._counts, self._hardware, self._trust_problem, self._clock = counts, hardware, trust_problem, clock
+        self._counts, self._hardware, self._problems, self._clock = counts, hardware, problems, clock
         self._due = asyncio.Event()
         self._conditions: list[Condition] = []
         self._told: dict[str, object] = {}
-        self.spec_problem = ""
-        """Why EdgeNode.spec is not followed."""
         self._figures: dict[str, tuple[Held | None, Figures]] = {}
         self._figures_at = clock()
 
@@ -98,8 +97,7 @@ class Teller:
         if self._states() != self._told.get("states"):
             self._take_figures()  # a transition brings its figures along
         records, now = self._ledger.state.models.values(), self._ledger.now()
-        problems = report.Problems(self._trust_problem(), self._ledger.problem, self._ledger.damage, self.spec_problem)
-        status = report.status(self._hardware(), records, self._about_live(), self._conditions, problems, now)
+        status = report.status(self._hardware(), records, self._about_live(), self._conditions, self._problems(), now)
         patch = report.as_patch(status)
         if patch == self._told.get("patch"):
             return True

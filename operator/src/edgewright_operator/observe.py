@@ -11,6 +11,7 @@ from edgewright_contract import names
 from edgewright_contract.compressedmodel import CompressedModelSpec, CompressedModelStatus
 from edgewright_contract.conditions import Reason
 from edgewright_contract.edgenode import AssignedModel, EdgeNodeSpec
+from edgewright_contract.models import first_fault
 from edgewright_operator.facts import ModelFacts, NodeFacts, SourceProblem
 from edgewright_operator.views import EdgeNodeView, NamespaceView
 
@@ -24,9 +25,8 @@ def model_facts(item: Object) -> ModelFacts | SourceProblem:
         spec = CompressedModelSpec.model_validate(item.get("spec") or {})
         status = CompressedModelStatus.model_validate(item.get("status") or {})
     except ValidationError as error:
-        first = error.errors()[0]
         where = "spec" if error.title == "CompressedModelSpec" else "status"
-        return SourceProblem(Reason.INVALID_SPEC, f"{'.'.join([where, *map(str, first['loc'])])}: {first['msg']}")
+        return SourceProblem(Reason.INVALID_SPEC, first_fault(error, where))
     return ModelFacts(
         metadata["namespace"],
         metadata["name"],
@@ -37,9 +37,7 @@ def model_facts(item: Object) -> ModelFacts | SourceProblem:
     )
 
 
-def selected(
-    model: ModelFacts, edge_nodes: Iterable[EdgeNodeView], allowed: Mapping[str, str]
-) -> list[EdgeNodeView]:
+def selected(model: ModelFacts, edge_nodes: Iterable[EdgeNodeView], allowed: Mapping[str, str]) -> list[EdgeNodeView]:
     """EdgeNodes that match the model's selector and the namespace's, and whose spec can be read."""
     wanted = model.spec.node_selector.match_labels.items() | allowed.items()  # both, also where they contradict
     return [node for node in edge_nodes if wanted <= node.labels.items() and node.spec is not None]

@@ -14,6 +14,7 @@ import msgspec
 from pydantic import ValidationError
 
 from edgewright_contract.edgenode import EdgeNodeSpec, Hardware, ModelStatus
+from edgewright_contract.models import first_fault
 
 T = TypeVar("T")
 
@@ -154,8 +155,7 @@ def _piece(reader: Callable[[bytes], T], raw: msgspec.Raw, where: str, problems:
     except msgspec.ValidationError as error:
         problems.append(f"{where}: {error}")
     except ValidationError as error:
-        first = error.errors()[0]
-        problems.append(f"{where}: {'.'.join(map(str, first['loc']))}: {first['msg']}")
+        problems.append(f"{where}: {first_fault(error)}")
     return None
 
 

@@ -14,6 +14,7 @@ from pydantic import ValidationError
 from edgewright_contract import dsse, names
 from edgewright_contract import release as contract
 from edgewright_contract.digests import digest_of
+from edgewright_contract.models import first_fault
 from edgewright_contract.timestamps import rfc3339
 from edgewright_pipelines.session import probabilities
 
@@ -180,8 +181,7 @@ def _checked(document: Mapping[str, Any]) -> contract.Release:
     try:
         return contract.Release.model_validate({**document, "version": 1, "sequence": 1})
     except ValidationError as error:
-        first = error.errors()[0]
-        raise ReleaseError(f"{'.'.join(map(str, first['loc'])) or 'release'}: {first['msg']}") from None
+        raise ReleaseError(first_fault(error, whole="release")) from None
 
 
 def _entry(variant: BuiltVariant, file: str, golden: npt.NDArray[np.uint16], tolerance: float) -> dict[str, Any]:

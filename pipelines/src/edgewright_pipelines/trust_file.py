@@ -10,6 +10,7 @@ from pydantic import ValidationError
 from edgewright_contract import bundle, keys, names, trust
 from edgewright_contract.digests import digest_of, is_digest
 from edgewright_contract.dsse import SignatureError
+from edgewright_contract.models import first_fault
 from edgewright_pipelines.signing_keys import KeysError, Role, SigningKeys, new_pair, read_private, read_public, write
 
 _ID = re.compile(r"[0-9a-f]{8,64}")
@@ -147,8 +148,7 @@ def _sign(folder: SigningKeys, before: trust.Trust, changed: dict[str, Any], roo
     try:
         data = trust.sign(trust.Trust.model_validate(body), key)
     except ValidationError as error:
-        first = error.errors()[0]
-        raise KeysError(f"{names.TRUST_FILE}: {'.'.join(map(str, first['loc']))}: {first['msg']}") from None
+        raise KeysError(f"{names.TRUST_FILE}: {first_fault(error)}") from None
     if len(data) > names.MAX_TRUST_BYTES:
         raise KeysError(f"{names.TRUST_FILE} would have {len(data)} bytes, {names.MAX_TRUST_BYTES} are read: drop some")
     write(folder.trust_file, data)

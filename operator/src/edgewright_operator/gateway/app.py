@@ -9,6 +9,7 @@ from pydantic.alias_generators import to_camel
 from starlette.exceptions import HTTPException
 
 from edgewright_contract.digests import Digest, is_digest
+from edgewright_contract.models import first_fault
 from edgewright_operator import mlflow
 from edgewright_operator.gateway import access, answers, intake
 from edgewright_operator.gateway.metrics import Counted, Metrics
@@ -117,9 +118,7 @@ async def _wanted(request: Request) -> Wanted:
     try:
         return Wanted.model_validate_json(bytes(body))
     except ValidationError as error:
-        first = error.errors()[0]
-        place = ".".join(map(str, first["loc"])) or "body"
-        raise HTTPException(422, f"{place}: {first['msg']}") from None
+        raise HTTPException(422, first_fault(error, whole="body")) from None
 
 
 def _refusals(app: FastAPI) -> None:

@@ -20,7 +20,8 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 from edgewright_contract import keys
-from edgewright_contract.compressedmodel import CompressedModelSpec, CompressedModelStatus
+from edgewright_contract.compressedmodel import CompressedModelSpec
+from edgewright_contract.compressedmodel_status import CompressedModelStatus
 from edgewright_contract.conditions import ConditionType, Reason
 from edgewright_contract.edgenode import AssignedModel, Figures, Hardware, ModelState, ModelStatus, Served
 from edgewright_contract.release import Release

@@ -11,6 +11,8 @@ import aiohttp
 import msgspec
 from rollout_fleet.site import EDGE_NODES, KEY, LEASES, MERGE, PER_WATCH, SHARD, Site, hardware, manifest, many
 
+from edgewright_contract.timestamps import micro_time
+
 
 class Live(msgspec.Struct):
     version: int
@@ -72,7 +74,7 @@ class Agents:
 
     async def wake(self) -> None:
         """Hardware and heartbeat of every node."""
-        renewed = {"spec": {"renewTime": datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ")}}
+        renewed = {"spec": {"renewTime": micro_time(datetime.now(UTC))}}
 
         async def one(name: str) -> None:
             await self.site.call("PATCH", f"{EDGE_NODES}/{name}/status", {"status": {"hardware": hardware()}}, MERGE)

@@ -146,9 +146,7 @@ def test_approve_names_manifest_wave_and_generation(place: Place, size: int, wav
     assert place.annotations()[names.ANNOTATION_APPROVE] == f"{BAD}/{wave}/{generation}"
 
 
-def test_who_may_edit_and_not_approve_is_told_which_right_lacks(
-    control_plane: ControlPlane, place: Place
-) -> None:
+def test_who_may_edit_and_not_approve_is_told_which_right_lacks(control_plane: ControlPlane, place: Place) -> None:
     account = {"apiVersion": "v1", "kind": "ServiceAccount", "metadata": {"name": "ed", "namespace": place.namespace}}
     binding = {
         "apiVersion": "rbac.authorization.k8s.io/v1",

@@ -9,15 +9,8 @@ from typing import Any, get_args
 import pytest
 from pydantic import BaseModel
 
-from edgewright_contract.compressedmodel import (
-    CompressedModelSpec,
-    CompressedModelStatus,
-    DeletionPolicy,
-    Objective,
-    OnFailure,
-    Outcome,
-    Verdict,
-)
+from edgewright_contract.compressedmodel import CompressedModelSpec, DeletionPolicy, Objective, OnFailure
+from edgewright_contract.compressedmodel_status import CompressedModelStatus, Outcome, Verdict
 from edgewright_contract.conditions import ConditionType, Reason
 from edgewright_operator.checks import Check
 

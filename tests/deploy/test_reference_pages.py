@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from edgewright_contract.compressedmodel import Verdict
+from edgewright_contract.compressedmodel_status import Verdict
 from edgewright_contract.conditions import ConditionType, Reason
 from edgewright_contract.edgenode import ModelState
 

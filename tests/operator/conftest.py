@@ -10,7 +10,8 @@ from typing import Any
 
 import pytest
 
-from edgewright_contract.compressedmodel import CompressedModelSpec, CompressedModelStatus
+from edgewright_contract.compressedmodel import CompressedModelSpec
+from edgewright_contract.compressedmodel_status import CompressedModelStatus
 from edgewright_contract.conditions import ConditionType
 from edgewright_contract.edgenode import (
     Benchmark,

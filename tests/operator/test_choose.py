@@ -9,7 +9,8 @@ from typing import Any
 
 import pytest
 
-from edgewright_contract.compressedmodel import Candidate, Selection
+from edgewright_contract.compressedmodel import Selection
+from edgewright_contract.compressedmodel_status import Candidate
 from edgewright_contract.conditions import ConditionType, Reason
 from edgewright_operator import measure
 from edgewright_operator.choose import candidates, choose
@@ -171,9 +172,10 @@ def test_a_class_where_nothing_fits_stays_as_it_is_and_the_others_go_on(stage: A
     play.run(stage.release(1))
     assert play.condition(ConditionType.DEGRADED) == ("True", Reason.NO_VARIANT_FITS)
     assert {node.hardware_class for node in play.nodes if node.assigned_manifest()} == {"amd64-a"}
-    assert "the nearest is base-int8: p95 1600 us" in {
-        row.name: row for row in play.model.status.hardware_classes
-    }["arm64-b"].reason
+    assert (
+        "the nearest is base-int8: p95 1600 us"
+        in {row.name: row for row in play.model.status.hardware_classes}["arm64-b"].reason
+    )
 
 
 def test_an_outlier_of_its_class_is_named(stage: Any) -> None:

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from edgewright_contract.compressedmodel import Verdict
+from edgewright_contract.compressedmodel_status import Verdict
 from edgewright_contract.conditions import ConditionType, Reason
 from edgewright_contract.edgenode import ModelState
 from edgewright_operator.facts import PrometheusAnswer, SourceProblem
@@ -118,7 +118,6 @@ def test_reachable_offline_and_never_seen_are_counted_apart(stage: Any) -> None:
     counts = play.model.status.counts
     assert (counts.total, counts.live, counts.offline, counts.never_seen) == (6, 3, 2, 1)
     assert [row.state for row in play.model.status.worst_nodes] == ["Offline", "Offline", "NeverSeen"]
-
 
     rows = {row.state: row for row in play.model.status.worst_nodes}
     assert rows["Offline"].reason == Reason.STALE

@@ -1,6 +1,6 @@
 """A version keeps the bytes that it had first, whatever MLflow says later."""
 
-from edgewright_contract.compressedmodel import CompressedModelStatus
+from edgewright_contract.compressedmodel_status import CompressedModelStatus
 from edgewright_contract.conditions import Reason
 from edgewright_contract.release import Release
 from edgewright_operator.facts import ReleaseFacts, SourceProblem

@@ -10,7 +10,8 @@ from typing import Any
 
 import pytest
 
-from edgewright_contract.compressedmodel import Gates, Verdict
+from edgewright_contract.compressedmodel import Gates
+from edgewright_contract.compressedmodel_status import Verdict
 from edgewright_contract.edgenode import AssignedModel, ModelState
 from edgewright_operator import evidence, gates
 from edgewright_operator.baselines import Baseline

@@ -12,7 +12,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from edgewright_contract.compressedmodel import Verdict
+from edgewright_contract.compressedmodel_status import Verdict
 from edgewright_contract.conditions import ConditionStatus, ConditionType, Reason
 from edgewright_contract.edgenode import ModelState
 from edgewright_operator.decide import Decision

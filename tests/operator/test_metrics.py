@@ -7,13 +7,12 @@ import secrets
 import pytest
 from prometheus_client import REGISTRY
 
-from edgewright_contract.compressedmodel import (
-    CompressedModelSpec,
+from edgewright_contract.compressedmodel import CompressedModelSpec, Source
+from edgewright_contract.compressedmodel_status import (
     CompressedModelStatus,
     Counts,
     GateCheck,
     GateStatus,
-    Source,
     Verdict,
     WaveStatus,
 )

@@ -8,6 +8,7 @@ import pytest
 
 from edgewright_contract import names
 from edgewright_contract.conditions import Reason
+from edgewright_contract.timestamps import micro_time
 from edgewright_operator import observe, views
 from edgewright_operator.facts import ModelFacts, SourceProblem
 
@@ -59,7 +60,7 @@ def test_a_blank_node_selector_is_none_and_not_all_nodes(text: str) -> None:
 
 @pytest.mark.parametrize(("age", "reachable"), [(0, True), (899, True), (900, False), (None, False)])
 def test_a_node_is_reachable_while_its_heartbeat_is_young(age: int | None, reachable: bool) -> None:
-    renewed = None if age is None else (NOW - timedelta(seconds=age)).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
+    renewed = None if age is None else micro_time(NOW - timedelta(seconds=age))
     lease = views.lease(json.dumps({"metadata": {"name": "one"}, "spec": {"renewTime": renewed}}).encode())
     beats = {"one": lease.renewed} if lease.renewed else {}
     assert observe.node_facts(edge_node("one"), "n/x", beats, NOW, 900).reachable is reachable

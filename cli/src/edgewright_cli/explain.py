@@ -2,7 +2,8 @@
 
 from collections.abc import Iterator
 
-from edgewright_contract.compressedmodel import CompressedModelSpec, CompressedModelStatus, Verdict
+from edgewright_contract.compressedmodel import CompressedModelSpec
+from edgewright_contract.compressedmodel_status import CompressedModelStatus, Verdict
 from edgewright_contract.conditions import Condition, ConditionStatus, ConditionType, Reason
 from edgewright_contract.digests import short
 from edgewright_contract.edgenode import AssignedModel, Figures, Hardware, ModelStatus

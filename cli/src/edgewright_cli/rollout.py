@@ -8,7 +8,8 @@ from edgewright_cli import explain
 from edgewright_cli.cluster import ClusterError, Kubeconfig, opened, read_as
 from edgewright_cli.output import JsonFlag, out, print_json, print_table, sentences
 from edgewright_contract import names
-from edgewright_contract.compressedmodel import CompressedModelSpec, CompressedModelStatus, Outcome
+from edgewright_contract.compressedmodel import CompressedModelSpec
+from edgewright_contract.compressedmodel_status import CompressedModelStatus, Outcome
 from edgewright_contract.conditions import Reason
 from edgewright_contract.digests import short
 from edgewright_contract.edgenode import EdgeNodeSpec, EdgeNodeStatus

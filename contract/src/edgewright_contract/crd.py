@@ -9,7 +9,8 @@ from typing import Any, Final
 from pydantic import BaseModel
 
 from edgewright_contract import names
-from edgewright_contract.compressedmodel import CompressedModelSpec, CompressedModelStatus
+from edgewright_contract.compressedmodel import CompressedModelSpec
+from edgewright_contract.compressedmodel_status import CompressedModelStatus
 from edgewright_contract.edgenode import EdgeNodeSpec, EdgeNodeStatus
 
 _READY: Final = '.status.conditions[?(@.type=="Ready")]'

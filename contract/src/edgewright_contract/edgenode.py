@@ -11,13 +11,10 @@ from pydantic import Field
 
 from edgewright_contract.conditions import Condition
 from edgewright_contract.digests import Digest
-from edgewright_contract.models import ApiModel, Timestamp
+from edgewright_contract.models import ATOMIC_LIST, LIST_BY_NAME, LIST_BY_TYPE, ApiModel, Timestamp
 from edgewright_contract.release import Name, VariantName
 
 _ATOMIC: dict[str, Any] = {"x-kubernetes-map-type": "atomic"}
-_ATOMIC_LIST: dict[str, Any] = {"x-kubernetes-list-type": "atomic"}
-_BY_NAME: dict[str, Any] = {"x-kubernetes-list-type": "map", "x-kubernetes-list-map-keys": ["name"]}
-_BY_TYPE: dict[str, Any] = {"x-kubernetes-list-type": "map", "x-kubernetes-list-map-keys": ["type"]}
 
 ModelKey = Annotated[str, Field(min_length=3, max_length=317, pattern=r"^[a-z0-9.-]+/[a-z0-9.-]+$")]
 """`namespace/name` of the CompressedModel."""
@@ -52,7 +49,7 @@ class BenchmarkRequest(ApiModel):
     """Variants that the node should measure in idle time."""
 
     manifest: Digest
-    variants: Annotated[list[VariantName], Field(min_length=1, max_length=8, json_schema_extra=_ATOMIC_LIST)]
+    variants: Annotated[list[VariantName], Field(min_length=1, max_length=8, json_schema_extra=ATOMIC_LIST)]
 
 
 class AssignedModel(ApiModel):
@@ -76,7 +73,7 @@ class EdgeNodeSpec(ApiModel):
 
     trust: Digest | None = None
     """Digest of the current trust.json."""
-    models: Annotated[list[AssignedModel], Field(max_length=16, json_schema_extra=_BY_NAME)] = []
+    models: Annotated[list[AssignedModel], Field(max_length=16, json_schema_extra=LIST_BY_NAME)] = []
 
 
 class Hardware(ApiModel):
@@ -86,7 +83,7 @@ class Hardware(ApiModel):
     arch: Annotated[str, Field(max_length=16)]
     cpu: Annotated[str, Field(max_length=128)]
     flags: Annotated[
-        list[Annotated[str, Field(max_length=24)]], Field(max_length=32, json_schema_extra=_ATOMIC_LIST)
+        list[Annotated[str, Field(max_length=24)]], Field(max_length=32, json_schema_extra=ATOMIC_LIST)
     ] = []
     cores: Annotated[int, Field(ge=1)]
     memory_bytes: Whole
@@ -165,7 +162,7 @@ class ModelStatus(ApiModel):
     trial: Annotated[Trial | None, Field(json_schema_extra=_ATOMIC)] = None
     live: Annotated[Served | None, Field(json_schema_extra=_ATOMIC)] = None
     previous: Annotated[Served | None, Field(json_schema_extra=_ATOMIC)] = None
-    benchmark: Annotated[list[Benchmark], Field(max_length=8, json_schema_extra=_ATOMIC_LIST)] = []
+    benchmark: Annotated[list[Benchmark], Field(max_length=8, json_schema_extra=ATOMIC_LIST)] = []
     figures: Annotated[Figures | None, Field(json_schema_extra=_ATOMIC)] = None
 
 
@@ -173,5 +170,5 @@ class EdgeNodeStatus(ApiModel):
     """What the node runs and measures: written by its own agent only."""
 
     hardware: Annotated[Hardware | None, Field(json_schema_extra=_ATOMIC)] = None
-    models: Annotated[list[ModelStatus], Field(max_length=16, json_schema_extra=_BY_NAME)] = []
-    conditions: Annotated[list[Condition], Field(max_length=8, json_schema_extra=_BY_TYPE)] = []
+    models: Annotated[list[ModelStatus], Field(max_length=16, json_schema_extra=LIST_BY_NAME)] = []
+    conditions: Annotated[list[Condition], Field(max_length=8, json_schema_extra=LIST_BY_TYPE)] = []

@@ -1,12 +1,17 @@
 """The two pydantic bases: objects of the Kubernetes API (unknown fields pruned) and signed documents (strict)."""
 
-from typing import Annotated
+from typing import Annotated, Any
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from pydantic.alias_generators import to_camel
 
 Timestamp = Annotated[str, Field(json_schema_extra={"format": "date-time"})]
 """A moment in a Kubernetes object (RFC 3339); `timestamps.rfc3339` writes it."""
+
+# How the API server merges a list of two writers; atomic ones also keep managedFields small.
+ATOMIC_LIST: dict[str, Any] = {"x-kubernetes-list-type": "atomic"}
+LIST_BY_NAME: dict[str, Any] = {"x-kubernetes-list-type": "map", "x-kubernetes-list-map-keys": ["name"]}
+LIST_BY_TYPE: dict[str, Any] = {"x-kubernetes-list-type": "map", "x-kubernetes-list-map-keys": ["type"]}
 
 
 class ApiModel(BaseModel):

@@ -5,12 +5,13 @@ import json
 import random
 from collections.abc import AsyncIterator, Callable, Mapping
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import Any, Final
 
 import httpx2
 
 from edgewright_contract import names
+from edgewright_contract.timestamps import micro_time
 
 STALL_SECONDS: Final = 75.0
 """A watch without an event or bookmark for so long counts as dead (the server sends a bookmark each minute)."""
@@ -130,7 +131,7 @@ class Kube:
         Raises:
             KubeError: refused or unreachable.
         """
-        stamp = now.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
+        stamp = micro_time(now)
         body = {"spec": {"renewTime": stamp}}
         try:
             await self._send("PATCH", f"{_LEASES}/{self._node}", body, {**_MERGE, **_SLIM})

@@ -144,9 +144,7 @@ class Api:
         if fenced and not self._may_write():
             raise NotLeading(f"{method} {path}: not sent, because the Lease is not surely ours")
         try:
-            answer = await self._rest.request(
-                method, url, headers=headers, body=body, _request_timeout=limits
-            )
+            answer = await self._rest.request(method, url, headers=headers, body=body, _request_timeout=limits)
         except _NO_ANSWER as error:
             raise self._unanswered(method, path, error) from None
         busy = answer.status in _BUSY

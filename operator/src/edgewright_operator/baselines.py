@@ -4,7 +4,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from statistics import median
 
-from edgewright_contract.compressedmodel import HardwareClassStatus
+from edgewright_contract.compressedmodel_status import HardwareClassStatus
 from edgewright_contract.edgenode import Figures
 from edgewright_operator.facts import NodeFacts
 

@@ -54,9 +54,7 @@ class Asked:
     readings: tuple[Reading, ...]
 
 
-def asked(
-    nodes: Sequence[NodeFacts], gates: Gates, manifest: str, before: Mapping[str, Baseline]
-) -> Iterator[Asked]:
+def asked(nodes: Sequence[NodeFacts], gates: Gates, manifest: str, before: Mapping[str, Baseline]) -> Iterator[Asked]:
     """The checks that apply, over nodes that serve the release. One that compares needs something to compare with."""
     compared = [(node, baselines.known(node, node.figures(manifest), before)) for node in nodes]
     timed = [node for node, usual in compared if usual.p95_microseconds]

@@ -7,7 +7,8 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from math import inf
 
-from edgewright_contract.compressedmodel import Candidate, Constraints, Objective, Selection
+from edgewright_contract.compressedmodel import Constraints, Objective, Selection
+from edgewright_contract.compressedmodel_status import Candidate
 from edgewright_contract.quantities import seconds, size_bytes
 from edgewright_contract.release import Precision, Release, Variant
 
@@ -137,9 +138,7 @@ def _stated(
         yield missed, f"macro-F1 {f1}, more than maxMacroF1Drop {limits.max_macro_f1_drop} below {top}"
 
 
-def _measured(
-    variant: Variant, measured: Mapping[str, Candidate], limits: Constraints
-) -> Iterator[tuple[float, str]]:
+def _measured(variant: Variant, measured: Mapping[str, Candidate], limits: Constraints) -> Iterator[tuple[float, str]]:
     """Limits on what the class measured."""
     mine = measured[variant.name]
     if variant.parent is not None:

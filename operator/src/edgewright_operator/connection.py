@@ -68,7 +68,10 @@ def _in_pod() -> httpx2.AsyncClient:
     trusted = ssl.create_default_context(cafile=str(_POD / "ca.crt"))
     address = f"[{host}]" if ":" in host else host
     return httpx2.AsyncClient(
-        base_url=f"https://{address}:{port}", verify=trusted, auth=_TokenFile(_POD / "token"), timeout=30,
+        base_url=f"https://{address}:{port}",
+        verify=trusted,
+        auth=_TokenFile(_POD / "token"),
+        timeout=30,
         trust_env=False,
     )
 

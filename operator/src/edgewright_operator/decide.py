@@ -9,7 +9,7 @@ from dataclasses import replace
 from datetime import datetime
 
 from edgewright_contract import names
-from edgewright_contract.compressedmodel import CompressedModelStatus, Outcome, WaveStatus
+from edgewright_contract.compressedmodel_status import CompressedModelStatus, Outcome, WaveStatus
 from edgewright_contract.conditions import ConditionType, Reason
 from edgewright_contract.edgenode import AssignedModel
 from edgewright_operator import (

@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 
-from edgewright_contract.compressedmodel import CompressedModelStatus
+from edgewright_contract.compressedmodel_status import CompressedModelStatus
 from edgewright_contract.conditions import Reason
 from edgewright_contract.edgenode import AssignedModel
 from edgewright_operator.facts import ModelFacts, NodeFacts

@@ -9,10 +9,10 @@ from enum import Enum, auto
 from typing import Any
 
 from edgewright_contract import names
+from edgewright_contract.timestamps import micro_time
 from edgewright_operator.api import Conflict
 from edgewright_operator.cluster import Cluster
 
-_FORMAT = "%Y-%m-%dT%H:%M:%S.%fZ"
 _SURE = 2 / 3
 """Share of the Lease's life in which we write; the rest is for what is still on its way."""
 
@@ -73,7 +73,7 @@ class Election:
         self.sure_until = float("-inf")
         lease = await cluster.lease(names.OPERATOR_LEASE)
         if lease is not None and lease["spec"].get("holderIdentity") == self.identity:
-            spec = {**lease["spec"], "holderIdentity": "", "renewTime": now.strftime(_FORMAT)}
+            spec = {**lease["spec"], "holderIdentity": "", "renewTime": micro_time(now)}
             await cluster.write_lease({**lease, "spec": spec}, create=False)
 
     def _lost(self) -> Standing:
@@ -89,11 +89,11 @@ class Election:
         }
         spec = dict(body.get("spec") or {})
         if holder != self.identity:
-            spec["acquireTime"] = now.strftime(_FORMAT)
+            spec["acquireTime"] = micro_time(now)
             spec["leaseTransitions"] = int(spec.get("leaseTransitions") or 0) + 1
         spec |= {
             "holderIdentity": self.identity,
             "leaseDurationSeconds": self.seconds,
-            "renewTime": now.strftime(_FORMAT),
+            "renewTime": micro_time(now),
         }
         return {**body, "spec": spec}

@@ -3,7 +3,8 @@
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from edgewright_contract.compressedmodel import CompressedModelSpec, CompressedModelStatus, DeletionPolicy
+from edgewright_contract.compressedmodel import CompressedModelSpec, DeletionPolicy
+from edgewright_contract.compressedmodel_status import CompressedModelStatus
 from edgewright_contract.conditions import Reason
 from edgewright_contract.edgenode import AssignedModel, Figures, Hardware, ModelState, ModelStatus
 from edgewright_contract.release import Release

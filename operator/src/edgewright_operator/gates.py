@@ -9,7 +9,8 @@ from dataclasses import dataclass
 from math import ceil, isfinite, log
 from statistics import median
 
-from edgewright_contract.compressedmodel import GateCheck, Gates, GateStatus, PrometheusCheck, Verdict
+from edgewright_contract.compressedmodel import Gates, PrometheusCheck
+from edgewright_contract.compressedmodel_status import GateCheck, GateStatus, Verdict
 from edgewright_operator import evidence
 from edgewright_operator.baselines import Baseline
 from edgewright_operator.checks import Asked, Check, Reading, asked
@@ -109,9 +110,7 @@ def _folded(question: Asked, against: Collection[str], serving: int, needed: int
     if group := _pooled_failure(question):
         value = _value(question, group, needed)
         message = f"{len(group)} nodes of class {group[0].node.hardware_class}: {_compared(question, value)}"
-        return _check(
-            question.check, value, question.limit, sum(one.samples for one in group), Verdict.FAIL, message
-        )
+        return _check(question.check, value, question.limit, sum(one.samples for one in group), Verdict.FAIL, message)
     readings = [one for one in question.readings if one.node.name not in against]
     nodes = max(1, len(question.nodes.difference(against)))
     samples = counted((one.samples for one in readings), nodes, needed)

@@ -2,7 +2,7 @@
 
 from datetime import datetime
 
-from edgewright_contract.compressedmodel import (
+from edgewright_contract.compressedmodel_status import (
     CompressedModelStatus,
     HistoryEntry,
     Outcome,

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from statistics import median
 
-from edgewright_contract.compressedmodel import Candidate, HardwareClassStatus
+from edgewright_contract.compressedmodel_status import Candidate, HardwareClassStatus
 from edgewright_contract.edgenode import AssignedModel, Benchmark, BenchmarkRequest, ModelState
 from edgewright_contract.quantities import seconds
 from edgewright_contract.release import Release

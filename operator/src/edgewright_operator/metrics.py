@@ -10,7 +10,7 @@ from prometheus_client import Counter, Gauge, Histogram
 from prometheus_client.core import GaugeMetricFamily
 from prometheus_client.registry import Collector
 
-from edgewright_contract.compressedmodel import GateStatus, Verdict
+from edgewright_contract.compressedmodel_status import GateStatus, Verdict
 from edgewright_contract.conditions import ConditionStatus, ConditionType
 from edgewright_operator.decide import Decision
 from edgewright_operator.facts import ModelFacts

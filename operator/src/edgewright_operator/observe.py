@@ -8,7 +8,8 @@ from typing import Any
 from pydantic import ValidationError
 
 from edgewright_contract import names
-from edgewright_contract.compressedmodel import CompressedModelSpec, CompressedModelStatus
+from edgewright_contract.compressedmodel import CompressedModelSpec
+from edgewright_contract.compressedmodel_status import CompressedModelStatus
 from edgewright_contract.conditions import Reason
 from edgewright_contract.edgenode import AssignedModel, EdgeNodeSpec
 from edgewright_contract.models import first_fault

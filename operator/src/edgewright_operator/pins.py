@@ -1,6 +1,6 @@
 """A version means the bytes that it meant first: what the status remembers of earlier digests. Pure."""
 
-from edgewright_contract.compressedmodel import CompressedModelStatus
+from edgewright_contract.compressedmodel_status import CompressedModelStatus
 from edgewright_contract.conditions import Reason
 from edgewright_operator.facts import ReleaseFacts, SourceProblem
 

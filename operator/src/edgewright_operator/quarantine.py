@@ -3,7 +3,7 @@
 from datetime import datetime
 
 from edgewright_contract import names
-from edgewright_contract.compressedmodel import CompressedModelStatus, Quarantined
+from edgewright_contract.compressedmodel_status import CompressedModelStatus, Quarantined
 from edgewright_contract.timestamps import rfc3339
 from edgewright_operator.facts import ModelFacts
 

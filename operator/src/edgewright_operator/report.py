@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from statistics import median
 
-from edgewright_contract.compressedmodel import (
+from edgewright_contract.compressedmodel_status import (
     CompressedModelStatus,
     Counts,
     GateStatus,
@@ -124,9 +124,7 @@ def _counts(nodes: Sequence[NodeFacts], manifest: str, *, stopped: bool) -> Coun
     return Counts(total=len(nodes), live=live, updating=updating, failed=failed, offline=offline, never_seen=never)
 
 
-def _worst(
-    nodes: Sequence[NodeFacts], manifest: str, against: Mapping[str, tuple[str, str]]
-) -> list[WorstNode]:
+def _worst(nodes: Sequence[NodeFacts], manifest: str, against: Mapping[str, tuple[str, str]]) -> list[WorstNode]:
     rows: list[tuple[int, WorstNode]] = []
     for node in nodes:
         if node.status is not None and node.failed(manifest):
@@ -159,9 +157,7 @@ def _outliers(nodes: Sequence[NodeFacts], manifest: str) -> Iterable[WorstNode]:
                 yield WorstNode(name=name, state="Outlier", reason=Reason.SLOWER_THAN_ITS_CLASS, message=said)
 
 
-def _condition(
-    kind: ConditionType, holds: bool, standing: Standing, model: ModelFacts, now: datetime
-) -> Condition:
+def _condition(kind: ConditionType, holds: bool, standing: Standing, model: ModelFacts, now: datetime) -> Condition:
     return Condition(
         type=kind,
         status=ConditionStatus.TRUE if holds else ConditionStatus.FALSE,

@@ -4,7 +4,7 @@ from collections.abc import Container, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
-from edgewright_contract.compressedmodel import CompressedModelStatus, HistoryEntry, Outcome, ReleaseRef
+from edgewright_contract.compressedmodel_status import CompressedModelStatus, HistoryEntry, Outcome, ReleaseRef
 from edgewright_contract.conditions import Reason
 from edgewright_contract.edgenode import AssignedModel, Assignment
 from edgewright_contract.permit import peek

@@ -4,14 +4,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from edgewright_contract import names
-from edgewright_contract.compressedmodel import (
-    CompressedModelStatus,
-    OnFailure,
-    Outcome,
-    Paused,
-    Verdict,
-    WaveStatus,
-)
+from edgewright_contract.compressedmodel import OnFailure
+from edgewright_contract.compressedmodel_status import CompressedModelStatus, Outcome, Paused, Verdict, WaveStatus
 from edgewright_contract.conditions import Reason
 from edgewright_contract.edgenode import AssignedModel
 from edgewright_contract.quantities import seconds

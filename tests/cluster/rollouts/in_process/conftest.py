@@ -23,6 +23,7 @@ from kubernetes.aio.client import ApiClient
 
 from edgewright_contract import names
 from edgewright_contract.release import Release
+from edgewright_contract.timestamps import micro_time
 from edgewright_local.control_plane import ControlPlane
 from edgewright_operator import cluster, views
 from edgewright_operator.acting import act
@@ -276,7 +277,7 @@ class Stage:
         )
         hardware = {"class": "amd64-test", "arch": "amd64", "cpu": "t", "cores": 1, "memoryBytes": 1}
         hardware |= {"agentVersion": "1", "runtimeVersion": "1"}
-        renewed = datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
+        renewed = micro_time(datetime.now(UTC))
         for node in self.nodes:
             uid = self.plane.create_node(node, labels)["metadata"]["uid"]
             owner = [{"apiVersion": "v1", "kind": "Node", "name": node, "uid": uid}]

@@ -21,6 +21,7 @@ from typing import Any
 import pytest
 
 from edgewright_contract import names
+from edgewright_contract.timestamps import micro_time
 from edgewright_local.control_plane import ControlPlane
 from edgewright_local.errors import ClusterError
 
@@ -159,7 +160,7 @@ class Site:
         """Every agent says what it runs on, and that it is there."""
         hardware: dict[str, Any] = {"arch": "amd64", "cpu": "t", "cores": 1, "memoryBytes": 1}
         hardware |= {"agentVersion": "1", "runtimeVersion": "1"}
-        renewed = {"spec": {"renewTime": datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ")}}
+        renewed = {"spec": {"renewTime": micro_time(datetime.now(UTC))}}
         for node in self.nodes:
             self._status(node, {"hardware": hardware | {"class": self.classes.get(node, "amd64-test")}})
             lease = f"/apis/coordination.k8s.io/v1/namespaces/{names.NAMESPACE}/leases/{node}"

@@ -91,6 +91,7 @@ def test_show_and_verify(run: Callable[..., Result], put: Callable[..., publish.
     done = put("production")
     found = read(run("show", f"{name}/production", "--json"))
     assert found["release"]["version"] == 1
+    assert found["manifest"] == done.manifest
     assert [variant["name"] for variant in found["release"]["variants"]] == ["base-fp32", "base-int8"]
     shown = run("show", found["folder"]).stdout
     assert "base-int8" in shown

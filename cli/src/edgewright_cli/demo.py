@@ -139,16 +139,14 @@ def for_scripts(summary: dict[str, Any]) -> dict[str, Any]:
 
 
 def _rows(summary: dict[str, Any]) -> Iterator[tuple[str, ...]]:
-    variants = {row["name"]: row for row in summary["variants"]}
     for row in summary["nodes"]:
-        variant = variants.get(row["variant"] or "", {})
         yield (
             row["name"],
             row["hardwareClass"],
             str(row["release"] or ""),
             row["variant"] or "",
-            f"{variant.get('bytes', 0):,}",
+            f"{row['bytes']:,}" if row["bytes"] is not None else "-",
             f"{row['p95Milliseconds']:.3f}" if row["p95Milliseconds"] is not None else "-",
-            f"{variant['macroF1']:.3f}" if variant.get("macroF1") is not None else "-",
+            f"{row['macroF1']:.3f}" if row["macroF1"] is not None else "-",
             row["state"] or "",
         )

@@ -75,7 +75,7 @@ def show(
         body = parsed.model_dump(mode="json", by_alias=True)
         for variant in body["variants"]:
             del variant["golden"]["answers"]  # thousands of numbers that no reader wants
-        print_json({"folder": str(folder), "signedBy": signer, "release": body})
+        print_json({"folder": str(folder), "manifest": _manifest(folder), "signedBy": signer, "release": body})
         return
     _describe(parsed)
     out.print(f"folder      {folder}")
@@ -191,6 +191,15 @@ def _row(entry: "Entry") -> tuple[str, ...]:
     signed = f"{datetime.fromtimestamp(entry.sequence, UTC):%Y-%m-%d %H:%M}" if entry.sequence else "-"
     manifest = short(entry.manifest) if entry.manifest else "not published"
     return entry.name, str(entry.version), signed, manifest, " ".join(entry.aliases), " ".join(entry.variants)
+
+
+def _manifest(folder: Path) -> str | None:
+    """Digest of the manifest, by which nodes name a release; None for a folder that was never signed."""
+    from edgewright_contract import names
+    from edgewright_contract.digests import digest_of
+
+    file = folder / names.MANIFEST_FILE
+    return digest_of(file.read_bytes()) if file.is_file() else None
 
 
 def _describe(release: "Release") -> None:

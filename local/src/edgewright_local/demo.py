@@ -26,6 +26,7 @@ from edgewright_local.errors import LocalPlatformError
 from edgewright_local.heldout import HeldOut, held_out
 from edgewright_local.mlflow_server import MlflowServer
 from edgewright_local.processes import stop_all
+from edgewright_local.shelf import Shelf
 from edgewright_local.traffic import Counts, Traffic
 
 NODES: Final = ("edge-1", "edge-2", "edge-3")
@@ -276,20 +277,9 @@ def _summary(
     demo: Demo, plane: ControlPlane, trained: Mapping[str, Any], counts: Counts, urls: Mapping[str, str]
 ) -> dict[str, Any]:
     """The object of `--json`."""
-    rows = []
-    for name, node in sorted(fleet.edge_nodes(plane).items()):
-        model = fleet.model_of(node)
-        served = model.get("live") or {}
-        rows.append(
-            {
-                "name": name,
-                "hardwareClass": ((node.get("status") or {}).get("hardware") or {}).get("class", ""),
-                "release": served.get("version"),
-                "variant": served.get("variant"),
-                "state": model.get("state"),
-                "p95Milliseconds": fleet.p95_milliseconds(node),
-            }
-        )
+    published = Shelf(demo.commands, urls["mlflow"], demo.keys)
+    nodes = sorted(fleet.edge_nodes(plane).items())
+    rows = [fleet.row(name, node, published.variant) for name, node in nodes]
     return {
         "nodes": rows,
         "variants": trained["variants"],

@@ -15,6 +15,8 @@ KEY: Final = f"{NAMESPACE}/{MODEL}"
 POLL_SECONDS: Final = 0.5
 
 Objects = Mapping[str, Mapping[str, Any]]
+Published = Callable[[str, str], Mapping[str, Any]]
+"""The entry of a variant in the release with this manifest: (manifest, variant) -> as in release.json."""
 
 
 def edge_nodes(plane: ControlPlane) -> dict[str, dict[str, Any]]:
@@ -48,6 +50,26 @@ def p95_milliseconds(node: Mapping[str, Any]) -> float | None:
     """What the node measured of the release that is live on it, if it has answered anything with it yet."""
     p95 = (model_of(node).get("figures") or {}).get("p95Microseconds")
     return p95 / 1000 if p95 else None
+
+
+def row(name: str, node: Mapping[str, Any], published: Published) -> dict[str, Any]:
+    """A node's line of the demo's table: what its agent reports, and what its release says of the variant it serves.
+
+    published: answers `variant of manifest`; asked for nodes that serve something only.
+    """
+    model = model_of(node)
+    served = model.get("live") or {}
+    release = published(served["manifest"], served["variant"]) if served.get("manifest") else {}
+    return {
+        "name": name,
+        "hardwareClass": ((node.get("status") or {}).get("hardware") or {}).get("class", ""),
+        "release": served.get("version"),
+        "variant": served.get("variant"),
+        "bytes": release.get("bytes"),
+        "macroF1": (release.get("accuracy") or {}).get("macroF1"),
+        "state": model.get("state"),
+        "p95Milliseconds": p95_milliseconds(node),
+    }
 
 
 def serves(node: Mapping[str, Any], manifest: str) -> bool:

@@ -47,6 +47,7 @@ def test_the_demo_rolls_out_and_swaps_without_a_failed_request_and_leaves_nothin
     assert {node["release"] for node in summary["nodes"]} == {2}
     made = {row["name"]: row for row in summary["variants"]}
     assert all(node["variant"] in made and node["hardwareClass"] for node in summary["nodes"])
+    assert all(node["bytes"] == made[node["variant"]]["bytes"] for node in summary["nodes"])  # as published, as trained
     assert all(node["p95Milliseconds"] > 0 for node in summary["nodes"])
     assert all(0 <= row["macroF1"] <= 1 for row in made.values())
     contained = summary["containment"]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import secrets
 import time
 from collections.abc import Callable, Iterator
@@ -14,6 +15,7 @@ import pytest
 
 from edgewright_contract import names
 from edgewright_contract.conditions import Reason
+from edgewright_contract.digests import digest_of
 from edgewright_local import platform
 from edgewright_local.control_plane import ControlPlane
 from edgewright_local.mlflow_server import MlflowServer
@@ -83,6 +85,12 @@ class Site:
         answer = httpx2.post(url, json={"inputs": [tensor]}, trust_env=False)
         return int(answer.json()["model_version"]) if answer.is_success else None
 
+    def manifest_file(self, version: int) -> Path:
+        """Where MLflow keeps the manifest of a version."""
+        base = registry.connect(self.mlflow.url).get_model_version_download_uri(self.name, str(version))
+        stored = base.removeprefix("mlflow-artifacts:/").strip("/")
+        return self.mlflow.directory / "artifacts" / stored / names.MANIFEST_FILE
+
     def push(self) -> None:
         """Readings of the last day: what the gates' evidence is made of."""
         now = int(time.time())
@@ -150,12 +158,23 @@ def test_a_release_that_a_stranger_signed(site: Site, still: None) -> None:
 
 def test_a_release_whose_files_were_altered(site: Site, still: None) -> None:
     done = site.publish("keys", "altered")
-    client = registry.connect(site.mlflow.url)
-    base = client.get_model_version_download_uri(site.name, str(done.version)).removeprefix("mlflow-artifacts:/")
-    file = site.mlflow.directory / "artifacts" / base.strip("/") / names.MANIFEST_FILE
+    file = site.manifest_file(done.version)
     file.write_bytes(file.read_bytes()[:-1] + b"!")
     site.source(version=done.version)
     assert site.until(Reason.RELEASE_CHANGED)
+
+
+def test_a_release_that_nobody_signed(site: Site, still: None) -> None:
+    """Published by the book except for the signature: the tag names the digest of the file that is there."""
+    done = site.publish("keys", "unsigned")
+    file = site.manifest_file(done.version)
+    envelope = json.loads(file.read_bytes())
+    envelope["dsseEnvelope"]["signatures"] = []
+    file.write_text(json.dumps(envelope))
+    tag = digest_of(file.read_bytes())
+    registry.connect(site.mlflow.url).set_model_version_tag(site.name, str(done.version), names.TAG_MANIFEST, tag)
+    site.source(version=done.version)
+    assert "signature" in site.until(Reason.RELEASE_REFUSED)
 
 
 def test_a_version_that_was_never_published_wholly(site: Site, still: None) -> None:
@@ -179,5 +198,5 @@ def test_a_gateway_that_is_gone(site: Site) -> None:
     done = site.publish("keys", "next")
     site.gateway.process.stop()
     site.source(version=done.version)
-    assert "the model gateway cannot be asked" in site.until(Reason.GATEWAY_UNAVAILABLE)
+    assert f"the model gateway at {site.gateway.url} cannot be asked" in site.until(Reason.GATEWAY_UNAVAILABLE)
     assert site.answers() == 1

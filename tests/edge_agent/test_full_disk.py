@@ -70,6 +70,23 @@ async def _survives(world: Any, agent: Any, server: Any, wish: Any) -> bool:
     return bool(server.live[NAME] == wish.manifest)
 
 
+async def test_too_little_room_is_told_and_what_serves_goes_on(world: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    agent, server = world.agent()
+    await agent.start()
+    assert await agent.once(world.spec(world.published.release(1)))
+    agent.ledger.apply(NAME, events.Ticked(601))
+    old, wish = server.live[NAME], world.published.release(2)
+    with monkeypatch.context() as full:
+        full.setattr(Store, "free_bytes", lambda self: 10)
+        assert not await agent.once(world.spec(wish))
+        record = agent.ledger.record(NAME)
+        assert record.reason == Reason.INSUFFICIENT_STORAGE
+        assert "10 bytes free" in record.message
+        assert server.live[NAME] == old
+    assert await agent.once(world.spec(wish))
+    assert server.live[NAME] == wish.manifest
+
+
 async def test_no_download_begins_without_room_for_all_of_it(world: Any, mounted: Callable[[str], Path]) -> None:
     world.folder = mounted("size=4m") / "state"
     agent, _ = world.agent()

@@ -29,7 +29,8 @@ def evaluate(
     Every trace of the folder counts: where a release learned from some of them, its scores on a held-out part are those
     of `edgewright train`.
 
-    Without --mlflow a release is looked for among those that `edgewright train` and `edgewright demo` left here.
+    Without --mlflow a release is looked for among those that `edgewright train` and `edgewright demo` left here; the
+    signature of a folder is not checked: `edgewright release verify` does that.
 
     Examples:
       edgewright evaluate latest --data data/tracebase

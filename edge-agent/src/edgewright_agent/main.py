@@ -48,6 +48,15 @@ examples:
                                 print the unit, the user and the settings that would be written
 """
 
+_INSTALLING = """
+examples:
+  edgewright-agent install --systemd --join plant-a-1.join.json
+                                with the file that `edgewright nodes join plant-a-1` wrote: unit, user, settings, tokens
+  edgewright-agent install --systemd --dry-run --node plant-a-1 \\
+      --api-url https://10.0.0.1:6443 --gateway-url https://gateway:8443
+                                print what would be written and write nothing
+"""
+
 
 def main() -> int:
     """Entry point of `edgewright-agent`."""
@@ -60,7 +69,13 @@ def main() -> int:
     commands = parser.add_subparsers(dest="command", required=True)
     commands.add_parser("run", help="follow the EdgeNode of this node and serve")
     commands.add_parser("hardware", help="print what this node is")
-    install.add_arguments(commands.add_parser("install", help="make this a service of the machine"))
+    service = commands.add_parser(
+        "install",
+        help="make this a service of the machine",
+        epilog=_INSTALLING,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    install.add_arguments(service)
     arguments = parser.parse_args()
     if arguments.command == "hardware":
         print(hardware.measured(None).model_dump_json(by_alias=True, indent=2))

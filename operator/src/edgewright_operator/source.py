@@ -38,7 +38,7 @@ class Gateway:
             answer = await self.client.post(f"{self.url.rstrip('/')}/releases", json=body, headers=headers)
             found = answer.json()
         except (httpx2.HTTPError, ValueError, OSError) as error:
-            problem = f"the model gateway cannot be asked: {type(error).__name__}: {error}"
+            problem = f"the model gateway at {self.url} cannot be asked: {type(error).__name__}: {error}"
             return SourceProblem(Reason.GATEWAY_UNAVAILABLE, problem), None
         if not isinstance(found, dict):
             return SourceProblem(Reason.GATEWAY_UNAVAILABLE, "the model gateway did not answer with an object"), None

@@ -69,6 +69,12 @@ def test_f1_of_each_class_has_its_name():
     assert scores.macro_f1 == pytest.approx(2 / 3)
 
 
+def test_a_class_that_is_answered_but_does_not_occur_is_an_error_and_no_class_of_the_mean():
+    scores = score(_sure([0, 2, 1]), _set([0, 0, 1]))
+    assert scores.f1_by_class == pytest.approx({"a": 2 / 3, "b": 1.0, "c": 0.0})
+    assert scores.macro_f1 == pytest.approx((2 / 3 + 1) / 2)
+
+
 def test_an_empty_set_and_a_wrong_shape_are_refused_with_a_sentence():
     with pytest.raises(ValueError, match="There are no windows to score"):
         score(np.zeros((0, 3)), _set([0]).select(np.zeros(1, bool)))

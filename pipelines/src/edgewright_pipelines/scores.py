@@ -22,8 +22,9 @@ Labels = npt.NDArray[np.integer[Any]]
 class Scores:
     """Quality of answers on a set of windows.
 
-    bce: mean over windows of the binary cross-entropy summed over classes; f1_by_class: of windows, only classes
-    that occur or were answered; energy_error_kwh: energy given to a class minus the energy that it took;
+    bce: mean over windows of the binary cross-entropy summed over classes; macro_f1 and macro_f1_by_day: mean over
+    the classes that occur; f1_by_class: of windows, only classes that occur or were answered; energy_error_kwh:
+    energy given to a class minus the energy that it took;
     mae_watts, sae, match_rate: of the second task only (see `disaggregate.measured`).
     """
 
@@ -65,8 +66,8 @@ def score(probabilities: Floats, windows: WindowSet, *, hop_seconds: int | None 
         windows=len(windows),
         days=len(day_truth),
         bce=_bce(probabilities, windows.label),
-        macro_f1=_mean(by_class),
-        macro_f1_by_day=_mean(f1(day_truth, day_answers)),
+        macro_f1=_macro(by_class, windows.label),
+        macro_f1_by_day=_macro(f1(day_truth, day_answers), day_truth),
         accuracy=float((answers == windows.label).mean()),
         accuracy_by_day=float((day_answers == day_truth).mean()),
         f1_by_class={windows.classes[index]: value for index, value in by_class.items()},
@@ -85,8 +86,9 @@ def _f1(truth: npt.NDArray[np.bool_], answers: npt.NDArray[np.bool_]) -> float:
     return 2 * float((truth & answers).sum()) / float(truth.sum() + answers.sum())
 
 
-def _mean(by_class: dict[int, float]) -> float:
-    return float(np.mean(list(by_class.values())))
+def _macro(by_class: dict[int, float], truth: Labels) -> float:
+    """Over the classes that occur in truth: one more that is answered must not count as a class with F1 0."""
+    return float(np.mean([by_class[int(index)] for index in np.unique(truth)]))
 
 
 def _bce(probabilities: Floats, label: Labels) -> float:

@@ -52,6 +52,27 @@ def test_a_mask_leaves_windows_out(rng):
     assert tally.tally(_answers(rng, windows, 1), windows, mask=mask).windows.sum() == mask.sum()
 
 
+def test_an_answer_of_a_class_that_is_not_asked_is_an_error_and_no_class_of_its_own(rng):
+    windows = _set(rng)
+    answers = np.eye(3)[windows.label]
+    wrong = np.flatnonzero(windows.label == 0)[:4]
+    answers[wrong] = np.eye(3)[2]  # C, of which the mask leaves no window
+    found = tally.tally(answers, windows, mask=windows.label != 2)
+    recall = 1 - len(wrong) / (windows.label == 0).sum()
+    assert tally.window_f1(found, np.arange(len(found.day))) == pytest.approx((2 * recall / (1 + recall) + 1) / 2)
+
+
+def test_the_mean_of_folds_takes_each_fold_over_its_own_classes(rng):
+    good, poor = _set(rng), _set(rng)
+    poor = poor.select(poor.label != 2)
+    tallies = [tally.tally(_answers(rng, good, 3.0), good), tally.tally(_answers(rng, poor, 0.1), poor)]
+    each = [tally.window_f1(found, np.arange(len(found.day))) for found in tallies]
+    whole = tally.pooled(tallies)
+    every = np.arange(len(whole.day))
+    assert tally.mean_of_folds(tally.window_f1)(whole, every) == pytest.approx(np.mean(each))
+    assert tally.window_f1(whole, every) != pytest.approx(np.mean(each), abs=0.01)
+
+
 def test_pooled_folds_keep_every_day(rng):
     tallies = [tally.tally(_answers(rng, windows, 1), windows) for windows in (_set(rng), _set(rng))]
     whole = tally.pooled(tallies)

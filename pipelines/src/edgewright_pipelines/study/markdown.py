@@ -69,19 +69,19 @@ def _goals(summary: Summary) -> str:
     rows = [
         "## Our network, its best INT8 variant and ExtraTrees",
         "",
-        "| variant | seeds | windows by day | days by day | 32 classes | by device, pooled (mean of folds) |"
+        "| variant | seeds | windows by day | days by day | 32 classes | by device, mean of folds (pooled) |"
         " strong subset |",
         "| --- | --- | --- | --- | --- | --- | --- |",
     ]
     names = [TREES, *(f"{family}/{BASE}-{FP32}" for family in _families(summary)), *summary.best.values()]
     for row in filter(None, (summary.row(name) for name in dict.fromkeys(names))):
-        folds = "" if row.device_mean is None else f" ({row.device_mean:.3f})"
+        pooled = "" if row.device_pooled is None else f" ({row.device_pooled.mean:.3f})"
         cells = [
             _seeds(row),
             _text(row.window),
             _text(row.day),
             _text(row.frequent),
-            _text(row.device) + folds,
+            _text(row.device) + pooled,
             _text(row.strong),
         ]
         rows.append(f"| {row.variant.name} | {' | '.join(cells)} |")

@@ -28,7 +28,6 @@ class Variant:
     frequent: tuple[Tally, ...]
     by_device: tuple[Tally, ...]
     strong: tuple[Tally, ...]
-    folds: tuple[tuple[Tally, ...], ...]
     seeds: tuple[int, ...]
     cells: tuple[Mapping[str, Any], ...]
 
@@ -120,7 +119,6 @@ def _variant(loaded: Loaded, found: Mapping[Cell, Mapping[str, Any]], family: st
         frequent=tuple(_tally(content, file, "testMostFrequent") for content in days.values()),
         by_device=tuple(pooled([_tally(content, file, "test") for content in contents]) for contents in whole),
         strong=tuple(pooled([_tally(content, file, "testStrong") for content in contents]) for contents in whole),
-        folds=tuple(tuple(_tally(content, file, "test") for content in contents) for contents in whole),
         seeds=tuple(cell.seed for cell in days),
         cells=tuple(days.values()),
     )

@@ -23,8 +23,8 @@ class Row:
     day: Interval | None
     accuracy: Interval | None
     frequent: Interval | None
-    device: Interval | None
-    device_mean: float | None
+    device: Interval | None  # mean of folds
+    device_pooled: Interval | None
     strong: Interval | None
     bytes: float | None
     p50: float | None
@@ -61,10 +61,12 @@ def summarize(loaded: Loaded, results: Results) -> Summary:
             continue
         if (found := paired(row.variant.by_day, trees.by_day, tally.window_f1, resamples=draws)) is not None:
             against[row.variant.name] = found
-        if (found := paired(row.variant.by_device, trees.by_device, tally.window_f1, resamples=draws)) is not None:
+        if (found := paired(row.variant.by_device, trees.by_device, DEVICE_F1, resamples=draws)) is not None:
             by_device[row.variant.name] = found
     return Summary(rows, against, by_device, best)
 
+
+DEVICE_F1 = tally.mean_of_folds(tally.window_f1)
 
 MOST_LOSS = 0.005
 """Of macro-F1 on validation, from the base to a variant that counts as compressed without loss."""
@@ -89,7 +91,6 @@ def _row(variant: Variant, draws: int) -> Row:
     def of(found: Sequence[tally.Tally], figure: tally.Figure) -> Interval | None:
         return interval(found, figure, resamples=draws)
 
-    folds = [tally.window_f1(fold, np.arange(len(fold.day))) for seed in variant.folds for fold in seed]
     return Row(
         variant,
         bce=of(variant.by_day, tally.bce),
@@ -97,8 +98,8 @@ def _row(variant: Variant, draws: int) -> Row:
         day=of(variant.by_day, tally.day_f1),
         accuracy=of(variant.by_day, tally.window_accuracy),
         frequent=of(variant.frequent, tally.window_f1),
-        device=of(variant.by_device, tally.window_f1),
-        device_mean=float(np.mean(folds)) if folds else None,
+        device=of(variant.by_device, DEVICE_F1),
+        device_pooled=of(variant.by_device, tally.window_f1),
         strong=of(variant.strong, tally.window_f1),
         bytes=variant.middle("bytes"),
         p50=variant.middle("p50Microseconds"),
@@ -135,7 +136,7 @@ def _variant(row: Row) -> dict[str, Any]:
         "accuracyByDay": _told(row.accuracy),
         "macroF1ByDayMostFrequent": _told(row.frequent),
         "macroF1ByDevice": _told(row.device),
-        "macroF1ByDeviceMeanOfFolds": None if row.device_mean is None else round(row.device_mean, 4),
+        "macroF1ByDevicePooled": _told(row.device_pooled),
         "macroF1ByDeviceStrong": _told(row.strong),
         "validationMacroF1": _rounded(row.variant.validation("macro_f1")),
         "bytes": None if row.bytes is None else round(row.bytes),

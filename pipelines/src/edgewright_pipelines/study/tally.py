@@ -16,6 +16,7 @@ from edgewright_pipelines.windows import WindowSet
 Floats = npt.NDArray[np.float64]
 Counts = npt.NDArray[np.int64]
 MILLI = 1000.0
+FOLD = 1_000_000  # from the day numbers of one fold to those of the next, where several are pooled
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,7 +91,7 @@ Figure = Callable[[Tally, Counts], float]
 
 
 def window_f1(found: Tally, drawn: Counts) -> float:
-    """Macro-F1 of windows over the classes that occur in truth or answers."""
+    """Macro-F1 of windows over the classes that occur; an answer of another class is an error of the true one."""
     confusion = np.zeros((len(found.classes), len(found.classes)), dtype=np.int64)
     np.add.at(confusion, found.label[drawn], found.windows[drawn])
     return _macro_f1(confusion)
@@ -127,15 +128,27 @@ def f1_by_class(table: Counts) -> Mapping[int, float]:
     return {int(index): float(2 * right[index] / total[index]) for index in np.flatnonzero(total)}
 
 
+def mean_of_folds(figure: Figure) -> Figure:
+    """The mean over folds of a figure of a pooled tally, each fold over the classes that occur in it."""
+
+    def of(found: Tally, drawn: Counts) -> float:
+        fold = found.day[drawn] // FOLD
+        return float(np.mean([figure(found, drawn[fold == number]) for number in np.unique(fold)]))
+
+    return of
+
+
 def _macro_f1(table: Counts) -> float:
+    """Over the classes that occur in truth: one more that is answered must not count as a class with F1 0."""
     values = f1_by_class(table)
-    return float(np.mean(list(values.values()))) if values else 0.0
+    occur = np.flatnonzero(table.sum(axis=1))
+    return float(np.mean([values[int(index)] for index in occur])) if len(occur) else 0.0
 
 
 def pooled(tallies: Sequence[Tally]) -> Tally:
     """Several folds' tallies as one; days get new numbers, so pool the same folds in the same order to pair."""
     first = tallies[0]
-    number = np.concatenate([index * 1_000_000 + entry.day for index, entry in enumerate(tallies)])
+    number = np.concatenate([index * FOLD + entry.day for index, entry in enumerate(tallies)])
     parts = [[getattr(entry, name) for entry in tallies] for name in ("label", "answered", "windows", "bce")]
     label, answered, windows, bce = (np.concatenate(part) for part in parts)
     return Tally(first.classes, number, label, answered, windows, bce)

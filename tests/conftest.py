@@ -38,7 +38,7 @@ def http_server() -> Iterator[Callable[[type[BaseHTTPRequestHandler]], str]]:
 @pytest.fixture(scope="session")
 def small_release() -> Callable[..., UnsignedRelease]:
     """`small_release(name, **files)`: two variants whose files are made-up bytes; `files` replaces some by path."""
-    from edgewright_contract import dsse, names
+    from edgewright_contract import names
     from edgewright_contract.digests import digest_of
     from edgewright_pipelines.release import UnsignedRelease
 
@@ -47,7 +47,6 @@ def small_release() -> Callable[..., UnsignedRelease]:
             "variants/base-fp32.onnx": b"fp32 " * 400,
             "variants/base-int8.onnx": b"int8 " * 100,
             names.GOLDEN_FILE: bytes(2 * 2 * 64),
-            names.REFERENCE_FILE: dsse.canonical({"schemaVersion": 1}),
             names.CARD_FILE: b"# card\n",
             **(files or {}),
         }
@@ -170,8 +169,7 @@ def runnable_release() -> Callable[[str], UnsignedRelease]:
         origin = release.Origin(name, digest, digest, True, datetime(2026, 1, 1, tzinfo=UTC))
         figures = release.Figures(128, 128, 1.0, 2.0, None)
         variant = release.BuiltVariant("base-fp32", onnx, contract.Precision.FP32, None, None, figures)
-        reference = release.reference_of(labels, np.array([0, 1]), golden)
         size = contract.Window(seconds=window, hop_seconds=16)
-        return release.build(origin, size, labels, [variant], golden, reference, tolerance=0.01)
+        return release.build(origin, size, labels, [variant], golden, tolerance=0.01)
 
     return make

@@ -1,4 +1,5 @@
-"""A real operator process and a real agent process, which meet in the EdgeNode alone: candidates measured, a permit.
+"""A real operator process and a real agent process, which meet in the EdgeNode alone: candidates measured, a permit,
+a release that drifts.
 
 MLflow's alias and the gateway are played by one small server; nothing is played on either side of the EdgeNode.
 """
@@ -33,6 +34,8 @@ WINDOW = 64
 MODEL = "pair-test"
 F1 = {"fp32": 0.90, "half": 0.89, "quarter": 0.88}
 WIDTHS = {"fp32": 32, "half": 16, "quarter": 8}
+DRIFTING = 4
+"""Version that was validated on other readings than this node has."""
 
 
 def _onnx(width: int, version: int) -> tuple[bytes, list[float]]:
@@ -75,7 +78,7 @@ class Shelf:
             permit_keys=[trust.PermitKey(public_key=pem[1])],
         )
         self.trust = self._add(trust.sign(said, root))
-        for version, variants in ((1, tuple(WIDTHS)), (2, ("fp32",)), (3, ("fp32",))):
+        for version, variants in ((1, tuple(WIDTHS)), (2, ("fp32",)), (3, ("fp32",)), (DRIFTING, ("fp32",))):
             self._publish(version, variants)
 
     def _add(self, data: bytes) -> str:
@@ -87,7 +90,7 @@ class Shelf:
         for name in variants:
             data, answer = _onnx(WIDTHS[name], version)
             files[f"variants/{name}.onnx"] = data
-            rows.append(_variant(name, data, answer))
+            rows.append(_variant(name, data, answer, version))
         document = {
             "registeredModel": MODEL,
             "version": version,
@@ -111,7 +114,14 @@ class Shelf:
             self._add(data)
 
 
-def _variant(name: str, data: bytes, answer: list[float]) -> dict[str, Any]:
+def _reference(version: int) -> dict[str, Any]:
+    """Validated on windows of 1 to 2 kW, but version 4 on windows below 100 W."""
+    few = {"edges": [100, 1000], "counts": [400, 0, 0] if version == DRIFTING else [0, 0, 400]}
+    sure = {"edges": [], "counts": [400]}
+    return {"windows": 400, "threshold": 0.5, "unknownRatio": 0, "confidence": sure, "meanWatts": few}
+
+
+def _variant(name: str, data: bytes, answer: list[float], version: int) -> dict[str, Any]:
     accuracy = {"macroF1": F1[name], "dayMacroF1": F1[name], "accuracy": F1[name], "bce": 1, "energyError": 0}
     return {
         "name": name,
@@ -125,6 +135,7 @@ def _variant(name: str, data: bytes, answer: list[float]) -> dict[str, Any]:
         "accuracy": accuracy | {"perClass": {}},
         "latency": {"p50Microseconds": WIDTHS[name], "p95Microseconds": 40, "machine": "t", "runtimeVersion": "1"},
         "golden": {"answers": [answer] * 2, "tolerance": 0.001},
+        "reference": _reference(version),
     }
 
 
@@ -202,8 +213,8 @@ class Site:
         yield "edgewright_operator.main", {f"EDGEWRIGHT_OPERATOR_{key}": str(it) for key, it in operator.items()}
         yield "edgewright_agent.main", {f"EDGEWRIGHT_AGENT_{key}": str(it) for key, it in agent.items()}
 
-    def wish(self) -> None:
-        gates = {"interval": "1s", "minSamples": 1, "p95Floor": "1h", "maxRssRatio": 100}
+    def wish(self, **more: Any) -> None:
+        gates = {"interval": "1s", "minSamples": 1, "p95Floor": "1h", "maxRssRatio": 100, **more}
         spec = {
             "source": {"registeredModel": MODEL, "alias": "production"},
             "selection": {"deadline": "10m"},
@@ -232,10 +243,10 @@ class Site:
         found = self.plane.api.request("GET", f"/api/v1/namespaces/{self.name}/events")["items"]
         return [event["reason"] for event in found]
 
-    def push(self) -> None:
-        """Readings of the last 24 windows: what the gates' evidence is made of; a p95 needs 20 of them."""
+    def push(self, windows: int = 24) -> None:
+        """Readings of the last windows: what the gates' evidence is made of; a p95 needs 20 of them."""
         now = int(time.time())
-        readings = [{"t": now - age, "watts": 1500.0} for age in range(24 * WINDOW, -1, -1)]
+        readings = [{"t": now - age, "watts": 1500.0} for age in range(windows * WINDOW, -1, -1)]
         answer = httpx2.post(f"http://127.0.0.1:{self.port}/v1/readings", json={"readings": readings}, trust_env=False)
         assert answer.is_success, answer.text
 
@@ -293,6 +304,20 @@ def test_candidates_are_measured_by_the_agent_and_a_step_back_waits_for_its_perm
     site.permit_key.write_bytes(keys.private_pem(shelf.permit_key))
     _until(site, lambda: site.promoted(1))
     assert site.node()["spec"]["models"][0]["permit"]
+
+
+def test_a_release_that_was_validated_on_other_readings_fails_its_wave(site: Site, shelf: Shelf) -> None:
+    site.wish(maxDrift=0.25, maxUnknownRatio=0.5)
+    _until(site, lambda: site.said().get("live"))
+    site.push(windows=50)
+    _until(site, lambda: site.promoted(1))
+    good = site.said()["figures"]
+    assert (good["drift"], good["unknownRatio"]) == (0, 0)
+    shelf.version = DRIFTING
+    (failed,) = _until(site, lambda: site.status().get("quarantined"))
+    assert (failed["manifest"], failed["reason"]) == (shelf.manifests[DRIFTING], "drift")
+    _until(site, lambda: site.said()["live"]["version"] == 1)
+    assert site.status()["lastGood"]["version"] == 1
 
 
 def _measured_before(site: Site, shelf: Shelf, variant: str) -> None:

@@ -5,7 +5,7 @@ from typing import Any
 
 from edgewright_agent.counting import Counts, due
 from edgewright_agent.state import Counted, Held, ModelRecord
-from edgewright_contract.edgenode import Assignment
+from edgewright_contract.edgenode import Assignment, Figures
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
 
@@ -50,6 +50,47 @@ def test_an_agent_that_was_restarted_goes_on_from_what_was_saved() -> None:
     figures = counts.figures(_record(counted=saved))
     assert figures
     assert (figures["samples"], figures["effective_samples"]) == (110, 22)
+
+
+def _spread(unknown: int, *confidence: int) -> dict[str, Any]:
+    expected = {"confidence": [100, 100, 100, 100], "meanWatts": [400]}
+    return {
+        "unknown": unknown,
+        "found": {"confidence": list(confidence), "meanWatts": [sum(confidence)]},
+        "expected": expected,
+    }
+
+
+def test_unknown_windows_and_drift_are_those_of_all_servers_together() -> None:
+    counts, record = Counts(), _record()
+    counts.look(_answer(10, spread=_spread(1, 10, 0, 0, 0)))
+    few = counts.figures(record)
+    assert few
+    assert (few["unknown_ratio"], few["drift"]) == (0.1, None), "ten windows tell no drift"
+    counts.server_ended(counts.present())
+    counts.look(_answer(5, spread=_spread(5, 30, 0, 0, 0)))
+    enough = counts.figures(record)
+    assert enough
+    assert enough["unknown_ratio"] == 6 / 40
+    assert enough["drift"] > 1
+    saved = counts.total(record)
+    assert saved
+    again = Counts()
+    again.resume(_record(counted=Counted.model_validate_json(saved.model_dump_json())))
+    again.look(_answer(0, spread=_spread(0, 0, 0, 0, 0)))
+    after = again.figures(record)
+    assert after
+    assert (after["unknown_ratio"], after["drift"]) == (enough["unknown_ratio"], enough["drift"])
+
+
+def test_a_release_without_a_reference_has_neither() -> None:
+    counts = Counts()
+    counts.look(_answer(10))
+    figures = counts.figures(_record())
+    assert figures
+    assert "drift" not in figures
+    assert "unknown_ratio" not in figures
+    assert Figures.model_validate(figures).drift is None
 
 
 def test_another_release_is_never_mixed_in() -> None:

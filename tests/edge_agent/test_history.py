@@ -14,7 +14,8 @@ from edgewright_agent.serving.engine import Model
 from edgewright_agent.serving.history import HOURS, RECORD, History
 from edgewright_agent.serving.metrics import Tally
 from edgewright_agent.serving.slots import Figures, Loaded
-from edgewright_contract.release import Window
+from edgewright_agent.serving.spread import Spread
+from edgewright_contract.release import Histogram, Reference, Window
 
 START = 500_000 * 3600
 
@@ -135,6 +136,19 @@ def test_both_models_answer_each_known_window_once() -> None:
     figures = new.figures
     assert (figures.replayed, figures.effective_samples, figures.samples, figures.compared) == (5, 5, 5, 5)
     assert evidence.to_json()["agreement"] == 0.8
+
+
+def test_replayed_windows_are_compared_with_the_reference() -> None:
+    both = Histogram(edges=[0.5], counts=[0, 9])
+    new = _loaded(Session(400))
+    watts = Histogram(edges=[400], counts=[5, 4])
+    new.figures.spread = Spread(
+        Reference(windows=9, threshold=0.95, unknown_ratio=0, confidence=both, mean_watts=watts)
+    )
+    asyncio.run(rehearsal.rehearse(new, _loaded(Session(550)), _watts(), 5))
+    told = new.figures.spread.to_json()
+    assert told["unknown"] == 5
+    assert told["found"] == {"confidence": [0, 5], "meanWatts": [2, 3]}
 
 
 def test_windows_without_a_finite_answer_are_errors() -> None:

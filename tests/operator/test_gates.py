@@ -101,6 +101,20 @@ def test_two_bad_nodes_fail_and_say_why(stage: Any, serving: Any, judged: Any, t
     assert check in found.message
 
 
+@pytest.mark.parametrize(("limits", "told"), [
+    ({"max_drift": 0.25}, {"drift": None}),
+    ({"max_unknown_ratio": 0.3}, {"unknown_ratio": None}),
+])  # fmt: skip
+def test_a_release_without_a_reference_waits_where_a_gate_asks_for_it(
+    stage: Any, serving: Any, judged: Any, limits: dict[str, float], told: dict[str, Any]
+) -> None:
+    nodes = serving(*[stage.figures(**told)] * 3)
+    assert judged(nodes).gate.verdict is PASS
+    found = judged(nodes, RULES.model_copy(update=limits))
+    assert found.gate.verdict is WAIT
+    assert "from 0 of 3 nodes" in found.message
+
+
 @pytest.mark.parametrize(
     "told", [{"errors": 400}, {"p95_microseconds": 900_000}, {"agreement": 0.0}, {"rss_bytes": 10**10}]
 )

@@ -99,6 +99,16 @@ def test_the_release_holds_only_what_passed_and_its_card_says_why(result):
     assert "stages.0.0 16: 4 -> 16" in card
 
 
+def test_each_variant_says_what_it_answered_on_validation_windows(result):
+    released = handover.unsigned(result, created=NOW).draft["variants"]
+    for variant in released:
+        reference = variant["reference"]
+        assert reference["windows"] == min(1000, len(result.validation))
+        assert sum(reference["confidence"]["counts"]) == sum(reference["meanWatts"]["counts"]) == reference["windows"]
+        assert 0 < reference["threshold"] <= 1
+    assert len({str(variant["reference"]["meanWatts"]) for variant in released}) == 1, "all saw the same windows"
+
+
 def test_asking_for_a_refused_variant_alone_is_a_sentence(result):
     with pytest.raises(handover.HandoverError, match=r"no variant passed the audit.*l2-local-75-fp32: Layer"):
         handover.unsigned(result, created=NOW, only=["l2-local-75-fp32"])

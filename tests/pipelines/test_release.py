@@ -1,4 +1,4 @@
-"""From measured variants to an unsigned release: golden answers of the very bytes, reference statistics, the card."""
+"""From measured variants to an unsigned release: golden answers of the very bytes, the card."""
 
 from __future__ import annotations
 
@@ -55,7 +55,6 @@ def build(**changed: Any) -> release.UnsignedRelease:
         "labels": LABELS,
         "variants": [FP32, INT8],
         "golden": GOLDEN,
-        "reference": release.reference_of(LABELS, np.array([0, 0, 1]), GOLDEN),
         "tolerance": 0.01,
         **changed,
     }
@@ -105,17 +104,6 @@ def test_parts_that_do_not_fit_are_told(changed: dict[str, Any], told: str) -> N
 def test_a_number_that_is_none_is_refused() -> None:
     with pytest.raises(ValueError, match="version"):
         build().numbered(0, 100)
-
-
-def test_reference_statistics_are_those_of_the_windows() -> None:
-    label, watts = np.array([0, 1, 1]), np.array([[10] * 4, [100] * 4, [200] * 4], dtype=np.uint16)
-    found = release.reference_of(LABELS, label, watts)
-    assert found["classPriors"] == pytest.approx({"fridge": 1 / 3, "kettle": 2 / 3})
-    middle = found["quantiles"].index(0.5)
-    assert found["watts"][middle] == 100
-    assert found["wattsByClass"]["kettle"][middle] == 150
-    with pytest.raises(ReleaseError, match="one label each"):
-        release.reference_of(LABELS, label[:1], watts)
 
 
 def test_the_card_says_that_made_up_data_has_no_scores() -> None:

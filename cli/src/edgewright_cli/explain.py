@@ -154,6 +154,7 @@ def _figures(figures: Figures | None) -> list[str]:
         f" ({figures.replayed} replayed), {figures.errors} errors, p50 {figures.p50_microseconds} us,"
         f" p95 {figures.p95_microseconds} us, {agreement}, {figures.rss_bytes >> 20} MB"
     ]
-    if figures.unknown_ratio is not None or figures.drift is not None:
-        lines.append(f"  unknown ratio {figures.unknown_ratio}, drift {figures.drift}")
+    if figures.unknown_ratio is not None:
+        drift = "not known yet" if figures.drift is None else f"{figures.drift:.3f}"
+        lines.append(f"  unknown ratio {figures.unknown_ratio:.3f}, drift {drift}")
     return lines

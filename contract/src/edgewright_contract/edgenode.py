@@ -138,9 +138,9 @@ class Figures(ApiModel):
     agreement: Share | None = None
     """Share of windows on which this and the former model said the same; none: never compared."""
     unknown_ratio: Share | None = None
-    """Share of windows without a known appliance."""
+    """Share of own windows without a known appliance; none: the release has no reference."""
     drift: Annotated[float, Field(ge=0)] | None = None
-    """Distance of the answers from the release's reference statistics."""
+    """How far own windows and answers are from what the release was validated on; none: too few, or no reference."""
     rss_bytes: Whole = 0
     """Resident memory of the server."""
     previous_p95_microseconds: Whole = 0

@@ -63,7 +63,6 @@ RELEASE_FOLDER: Final = "release"
 
 RELEASE_FILE: Final = "release.json"
 GOLDEN_FILE: Final = "golden.u16"
-REFERENCE_FILE: Final = "reference.json"
 CARD_FILE: Final = "card.md"
 VARIANT_FOLDER: Final = "variants"
 

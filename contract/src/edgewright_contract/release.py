@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from enum import StrEnum
+from itertools import pairwise
 from typing import Annotated, Final, Self
 
 from pydantic import Field, ValidationError, model_validator
@@ -126,6 +127,43 @@ class Golden(SignedModel):
     """Largest absolute difference that another CPU's arithmetic may show."""
 
 
+class Histogram(SignedModel):
+    """How many values fell between the edges: bin i holds those of at least edge i-1 and less than edge i."""
+
+    edges: Annotated[list[float], Field(max_length=15)]
+    """Ascending; the first and the last bin are open."""
+    counts: Annotated[list[Count], Field(min_length=1, max_length=16)]
+
+    @model_validator(mode="after")
+    def _fits(self) -> Self:
+        if len(self.counts) != len(self.edges) + 1:
+            raise ValueError(f"{len(self.edges)} edges make {len(self.edges) + 1} bins, not {len(self.counts)}")
+        if any(low >= high for low, high in pairwise(self.edges)):
+            raise ValueError("edges must ascend")
+        return self
+
+
+class Reference(SignedModel):
+    """What this variant answered on validation windows: what a node compares its own windows with."""
+
+    windows: Annotated[int, Field(ge=1, lt=2**53)]
+    """How many there were."""
+    threshold: Fraction
+    """An answer whose highest probability is below counts as unknown."""
+    unknown_ratio: Fraction
+    """Share of these windows that it left unknown."""
+    confidence: Histogram
+    """Highest probability of each window."""
+    mean_watts: Histogram
+
+    @model_validator(mode="after")
+    def _of_all(self) -> Self:
+        for histogram in (self.confidence, self.mean_watts):
+            if sum(histogram.counts) != self.windows:
+                raise ValueError(f"each histogram must count all {self.windows} windows")
+        return self
+
+
 class Variant(SignedModel):
     """One compressed form of the trained network."""
 
@@ -144,6 +182,8 @@ class Variant(SignedModel):
     """None where the data was synthetic: then no score means anything."""
     latency: Latency
     golden: Golden
+    reference: Reference | None = None
+    """None: nodes report neither unknown windows nor drift."""
 
 
 class GoldenWindows(SignedModel):

@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from datetime import datetime
 from typing import Any, Final
 
+from edgewright_agent import drift
 from edgewright_agent.state import Counted, ModelRecord
 
 REPORTED_SECONDS: Final = 48 * 3600.0
@@ -53,13 +54,22 @@ class Counts:
         now, total = self._now.get(record.name), self.total(record)
         if now is None or record.live is None or now.get("manifest") != record.live.assignment.manifest:
             return None
-        counts = {} if total is None else total.model_dump(exclude={"compared", "agreed"})
+        counts = {} if total is None else total.model_dump(exclude={"compared", "agreed", "unknown", "spread"})
         agreement = total.agreed / total.compared if total is not None and total.compared else None
         former = {"previous_p95_microseconds": record.previous_p95_microseconds}
         former["previous_rss_bytes"] = record.previous_rss_bytes
-        told = {**counts, **former, "agreement": agreement, "since": record.live_since}
-        rest = ("p50Microseconds", "p95Microseconds", "rssBytes", "unknownRatio", "drift")
+        told = {**counts, **former, "agreement": agreement, **_beside(now, total), "since": record.live_since}
+        rest = ("p50Microseconds", "p95Microseconds", "rssBytes")
         return {**told, **{key: now[key] for key in rest if key in now}}
+
+
+def _beside(now: Mapping[str, Any], total: Counted | None) -> dict[str, float | None]:
+    """Unknown ratio and drift against the release's reference; none where it has none."""
+    windows = 0 if total is None else sum(total.spread.get("confidence", ()))
+    if total is None or "spread" not in now or not windows:
+        return {}
+    found = drift.farthest(now["spread"]["expected"], total.spread)
+    return {"unknown_ratio": total.unknown / windows, "drift": found}
 
 
 def counted(values: Mapping[str, Any]) -> Counted | None:
@@ -68,7 +78,9 @@ def counted(values: Mapping[str, Any]) -> Counted | None:
         return None
     kept = ("samples", "errors", "replayed", "compared", "agreed")
     counts = {key: int(values.get(key, 0)) for key in kept}
-    return Counted(manifest=values["manifest"], effective_samples=int(values.get("effectiveSamples", 0)), **counts)
+    spread = values.get("spread", {"unknown": 0, "found": {}})
+    counts |= {"effective_samples": int(values.get("effectiveSamples", 0)), "unknown": int(spread["unknown"])}
+    return Counted(manifest=values["manifest"], spread=spread["found"], **counts)
 
 
 def due(record: ModelRecord, told_seconds_ago: float, interval: float, now: datetime) -> bool:

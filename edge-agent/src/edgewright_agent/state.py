@@ -1,5 +1,6 @@
 """What the supervisor remembers over a restart: state.json as types; all of it can be verified again."""
 
+from itertools import zip_longest
 from typing import Annotated
 
 from pydantic import BaseModel, ConfigDict, Field
@@ -48,17 +49,28 @@ class Counted(_Stored):
     errors: Count = 0
     compared: Count = 0
     agreed: Count = 0
+    unknown: Count = 0
+    """Windows of own readings without a known appliance."""
+    spread: dict[str, list[Count]] = {}
+    """Histograms of the same windows, by what is compared with the release's reference."""
 
     def plus(self, more: "Counted | None") -> "Counted":
         """Both together, if they are about the same release."""
         if more is None or more.manifest != self.manifest:
             return self
         counts = {name: getattr(self, name) + getattr(more, name) for name in self._counts()}
-        return self.model_copy(update=counts)
+        names = self.spread.keys() | more.spread.keys()
+        spread = {name: _sum(self.spread.get(name, []), more.spread.get(name, [])) for name in sorted(names)}
+        return self.model_copy(update={**counts, "spread": spread})
 
     @classmethod
     def _counts(cls) -> list[str]:
-        return [name for name in cls.model_fields if name != "manifest"]
+        return [name for name in cls.model_fields if name not in ("manifest", "spread")]
+
+
+def _sum(one: list[int], other: list[int]) -> list[int]:
+    """Two histograms together; one that counts nothing yet may have no bins."""
+    return [left + right for left, right in zip_longest(one, other, fillvalue=0)]
 
 
 class ModelRecord(_Stored):

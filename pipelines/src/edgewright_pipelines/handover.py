@@ -7,7 +7,7 @@ import numpy as np
 import numpy.typing as npt
 
 from edgewright_contract import release as contract
-from edgewright_pipelines import audit, release
+from edgewright_pipelines import audit, reference, release
 from edgewright_pipelines.flow import Built, Result
 from edgewright_pipelines.scores import Scores
 from edgewright_pipelines.windows import WindowSet
@@ -33,14 +33,12 @@ def unsigned(
         recipe.name, recipe.digest(), result.data_digest, result.synthetic, created, run_id=run_id, task=recipe.task
     )
     window = contract.Window(seconds=recipe.window.seconds, hop_seconds=recipe.window.hop_seconds)
-    validation = result.validation
     return release.build(
         origin,
         window,
         result.classes,
-        [_variant(built, synthetic=result.synthetic) for built in _chosen(result.variants, only)],
-        golden_of(validation, recipe.release.golden_windows),
-        release.reference_of(result.classes, validation.label, validation.watts),
+        [_variant(built, result) for built in _chosen(result.variants, only)],
+        golden_of(result.validation, recipe.release.golden_windows),
         tolerance=recipe.release.tolerance,
         audited=audit_of(result),
     )
@@ -79,13 +77,16 @@ def golden_of(windows: WindowSet, count: int) -> npt.NDArray[np.uint16]:
     return np.ascontiguousarray(windows.watts[picked])
 
 
-def _variant(built: Built, *, synthetic: bool) -> release.BuiltVariant:
-    measured = built.measured
+def _variant(built: Built, result: Result) -> release.BuiltVariant:
+    measured, recipe = built.measured, result.recipe
     point = built.pruning
     pruning = None
     if point is not None:
         pruning = contract.Pruning(importance=point.importance, scope=point.scope, ratio=point.ratio)
-    accuracy = None if synthetic else _accuracy(measured.scores)
+    accuracy = None if result.synthetic else _accuracy(measured.scores)
+    compared = None
+    if recipe.task is contract.TaskName.IDENTIFY:  # where several may run at once no probability stands for the window
+        compared = reference.measure(built.onnx, result.validation, recipe.release.tolerance)
     return release.BuiltVariant(
         built.name,
         built.onnx,
@@ -93,6 +94,7 @@ def _variant(built: Built, *, synthetic: bool) -> release.BuiltVariant:
         built.parent,
         pruning,
         release.Figures(measured.parameters, measured.macs, measured.latency.p50, measured.latency.p95, accuracy),
+        compared,
     )
 
 

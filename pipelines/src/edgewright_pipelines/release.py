@@ -4,7 +4,7 @@ import platform
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any, Final
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -17,8 +17,6 @@ from edgewright_contract.digests import digest_of
 from edgewright_contract.models import first_fault
 from edgewright_contract.timestamps import rfc3339
 from edgewright_pipelines.session import probabilities
-
-QUANTILES: Final = (0.01, 0.05, 0.25, 0.5, 0.75, 0.95, 0.99)
 
 
 class ReleaseError(ValueError):
@@ -46,6 +44,7 @@ class BuiltVariant:
     parent: str | None
     pruning: contract.Pruning | None
     figures: Figures
+    reference: contract.Reference | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,14 +95,12 @@ def build(
     labels: Sequence[str],
     variants: Sequence[BuiltVariant],
     golden: npt.NDArray[np.uint16],
-    reference: Mapping[str, Any],
     *,
     tolerance: float,
     not_after: int | None = None,
     audited: Sequence[str] = (),
 ) -> UnsignedRelease:
-    """Assemble a release. golden: windows [count, window seconds] in watts; reference: see `reference_of`.
-    audited: lines of the card about the audit.
+    """Assemble a release. golden: windows [count, window seconds] in watts; audited: lines of the card about the audit.
 
     The golden answers are computed here, by ONNX Runtime with one thread, from the very bytes that are released.
 
@@ -113,7 +110,7 @@ def build(
     if golden.dtype != np.uint16 or golden.ndim != 2 or golden.shape[1] != window.seconds:
         raise ReleaseError(f"golden windows are uint16 [count, {window.seconds}], not {golden.dtype} {golden.shape}")
     raw = golden.astype("<u2").tobytes()
-    files = {names.GOLDEN_FILE: raw, names.REFERENCE_FILE: dsse.canonical(reference)}
+    files = {names.GOLDEN_FILE: raw}
     entries = []
     for variant in variants:
         file = f"{names.VARIANT_FOLDER}/{variant.name}.onnx"
@@ -133,25 +130,6 @@ def build(
     files[names.CARD_FILE] = card(checked, audited).encode()
     draft = checked.model_dump(mode="json", by_alias=True, exclude={"version", "sequence"})
     return UnsignedRelease(origin.registered_model, files, draft)
-
-
-def reference_of(labels: Sequence[str], label: npt.NDArray[Any], watts: npt.NDArray[np.uint16]) -> dict[str, Any]:
-    """Statistics that a node compares its own readings with. label [n] indexes labels; watts [n, window].
-
-    Class priors are shares of windows; quantiles are of all samples, of each class's samples and of window means.
-    """
-    if not len(watts) or len(label) != len(watts):
-        raise ReleaseError(f"reference statistics need windows with one label each: {len(watts)} and {len(label)}")
-    counts = np.bincount(label, minlength=len(labels))
-    return {
-        "schemaVersion": 1,
-        "windows": len(watts),
-        "classPriors": {name: float(counts[index] / len(watts)) for index, name in enumerate(labels)},
-        "quantiles": list(QUANTILES),
-        "watts": _quantiles(watts),
-        "windowMeanWatts": _quantiles(watts.mean(axis=1)),
-        "wattsByClass": {name: _quantiles(watts[label == index]) for index, name in enumerate(labels) if counts[index]},
-    }
 
 
 def card(release: contract.Release, audited: Sequence[str] = ()) -> str:
@@ -205,6 +183,7 @@ def _entry(variant: BuiltVariant, file: str, golden: npt.NDArray[np.uint16], tol
         },
         # softmax in float32 may exceed 1 by a rounding step
         "golden": {"answers": np.clip(answers, 0.0, 1.0).tolist(), "tolerance": tolerance},
+        "reference": variant.reference,
     }
 
 
@@ -216,8 +195,3 @@ def _provenance(origin: Origin) -> dict[str, Any]:
         "created": rfc3339(origin.created),
         "run_id": origin.run_id,
     }
-
-
-def _quantiles(values: npt.NDArray[Any]) -> list[float]:
-    found: list[float] = np.quantile(values, QUANTILES).round(3).tolist()
-    return found

@@ -44,7 +44,7 @@ def _tiny_onnx(bias: float) -> bytes:
     return model.SerializeToString()
 
 
-def _write_release(folder: Path, version: int, bias: float) -> dict[str, Any]:
+def _write_release(folder: Path, version: int, bias: float, reference: r.Reference | None = None) -> dict[str, Any]:
     """Write model and release.json; give the load request for them."""
     folder.mkdir(exist_ok=True)
     data = _tiny_onnx(bias)
@@ -60,6 +60,7 @@ def _write_release(folder: Path, version: int, bias: float) -> dict[str, Any]:
         accuracy=None,
         latency=r.Latency(p50_microseconds=10, p95_microseconds=20, machine="test", runtime_version="test"),
         golden=r.Golden(answers=[[0.8, 0.1, 0.1]], tolerance=0.01),
+        reference=reference,
     )
     release = r.Release(
         registered_model="nilm",

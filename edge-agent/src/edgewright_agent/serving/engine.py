@@ -12,7 +12,7 @@ import numpy.typing as npt
 import onnxruntime as ort
 
 from edgewright_contract.digests import digest_of
-from edgewright_contract.release import Release, Window
+from edgewright_contract.release import Reference, Release, Window
 
 Watts = npt.NDArray[np.float32]
 Probabilities = npt.NDArray[np.float32]
@@ -40,6 +40,8 @@ class Model:
     """Rows that one call may take: 1 where the file has a fixed batch of 1."""
     row_seconds: float
     """Measured at warm-up: one window alone."""
+    reference: Reference | None = None
+    """What it answered on validation windows, where the release says it."""
 
 
 def load(data: bytes, digest: str, release: Release, variant: str, manifest: str) -> Model:
@@ -63,9 +65,8 @@ def load(data: bytes, digest: str, release: Release, variant: str, manifest: str
         raise EngineError(f"ONNX Runtime cannot load variant {variant}: {str(error)[:300]}") from error
     max_rows = _check_signature(session, release.window.seconds, len(release.labels))
     labels = tuple(release.labels)
-    model = Model(release.version, variant, labels, release.window, manifest, digest, session, max_rows, 0.0)
-    seconds = self_check(model)
-    return Model(release.version, variant, labels, release.window, manifest, digest, session, max_rows, seconds)
+    known = (release.version, variant, labels, release.window, manifest, digest, session, max_rows)
+    return Model(*known, self_check(Model(*known, 0.0)), listed.reference)
 
 
 def _options() -> ort.SessionOptions:

@@ -123,6 +123,8 @@ class Live:
         figures = loaded.figures
         if figures.last_effective is None or end >= figures.last_effective + loaded.model.window.seconds:
             figures.effective_samples, figures.last_effective = figures.effective_samples + 1, end
+            if figures.spread is not None:
+                figures.spread.take(float(row.max()), float(window.mean()))
         best = int(row.argmax())
         return best, float(row[best])
 

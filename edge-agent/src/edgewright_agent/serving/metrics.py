@@ -9,11 +9,12 @@ from itertools import accumulate
 from typing import TYPE_CHECKING, Final
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
-from prometheus_client.core import CounterMetricFamily, HistogramMetricFamily, Metric
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily, Metric
 from prometheus_client.registry import Collector
 
 if TYPE_CHECKING:
     from edgewright_agent.serving.slots import Loaded
+    from edgewright_agent.serving.spread import Spread
 
 _BUCKETS: Final = (0.00005, 0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 1.0)
 _STATES = ("Shadow", "Live")
@@ -57,6 +58,28 @@ class _Tallies(Collector):
         yield done
 
 
+class _Spreads(Collector):
+    """How far each live model's answers and inputs are from what its release was validated on, where it says it."""
+
+    def __init__(self) -> None:
+        self.by_model: dict[str, Spread] = {}
+
+    def collect(self) -> Iterator[Metric]:
+        unknown = GaugeMetricFamily(
+            "edgewright_unknown_ratio", "Share of own windows without a known appliance.", labels=["model"]
+        )
+        drift = GaugeMetricFamily(
+            "edgewright_drift_score", "Population stability index, less what chance gives.", labels=["model", "of"]
+        )
+        for model, spread in self.by_model.items():
+            if (ratio := spread.unknown_ratio()) is not None:
+                unknown.add_metric([model], ratio)
+            for of, score in spread.drift().items():
+                drift.add_metric([model, of], score)
+        yield unknown
+        yield drift
+
+
 class Metrics:
     """All metrics in a registry of their own."""
 
@@ -65,6 +88,8 @@ class Metrics:
         p = "edgewright_"
         self._tallies = _Tallies()
         registry.register(self._tallies)
+        self._spreads = _Spreads()
+        registry.register(self._spreads)
         self.window_seconds = Gauge(p + "window_seconds", "Length of the input window.", ["model"], registry=registry)
         self.model_info = Gauge(p + "model_info", "The live model.", ["model", "release", "variant"], registry=registry)
         self.model_state = Gauge(p + "model_state", "1 for each state held.", ["model", "state"], registry=registry)
@@ -96,6 +121,9 @@ class Metrics:
             self.model_info.remove(name, *self._info.pop(name))
         for state, held in zip(_STATES, (shadow, live), strict=True):
             self.model_state.labels(name, state).set(0 if held is None else 1)
+        self._spreads.by_model.pop(name, None)
+        if live is not None and live.figures.spread is not None:
+            self._spreads.by_model[name] = live.figures.spread
         if live is not None:
             self._info[name] = (str(live.model.version), live.model.variant)
             self.model_info.labels(name, *self._info[name]).set(1)

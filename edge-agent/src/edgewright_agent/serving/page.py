@@ -30,7 +30,7 @@ th,td{text-align:left;padding:.25rem .6rem .25rem 0;border-bottom:1px solid #888
 <h2>Energy today</h2>
 <table><thead><tr><th scope="col">Appliance<th scope="col">kWh</thead><tbody id="energy"></tbody></table>
 <h2>Models</h2><table><thead><tr><th scope="col">Name<th scope="col">Version<th scope="col">Variant<th scope="col">State
-</thead><tbody id="models"></tbody></table>
+<th scope="col">Unknown<th scope="col">Drift</thead><tbody id="models"></tbody></table>
 <p id="link"></p></main>
 <script>
 const by = id => document.getElementById(id);
@@ -59,7 +59,9 @@ async function poll() {
     chart(s.readings);
     const energy = Object.entries(s.energyTodayJoules).sort((a, b) => b[1] - a[1]);
     rows("energy", energy.map(([label, joules]) => [label, (joules / 3.6e6).toFixed(3)]));
-    rows("models", s.models.map(m => [m.name, m.version, m.variant, m.state]));
+    rows("models", s.models.map(m => [m.name, m.version, m.variant, m.state,
+      m.unknownRatio === null ? "-" : (100 * m.unknownRatio).toFixed(0) + " %",
+      m.drift === null ? "-" : m.drift.toFixed(2)]));
     say("link", "");
   } catch (error) { say("link", "The node does not answer; trying again."); }
   setTimeout(poll, 1000);

@@ -9,7 +9,7 @@ from typing import Final
 import numpy as np
 
 from edgewright_agent.serving import engine
-from edgewright_agent.serving.engine import Watts
+from edgewright_agent.serving.engine import Probabilities, Watts
 from edgewright_agent.serving.slots import Loaded
 
 MIN_KNOWN: Final = 0.5
@@ -66,28 +66,31 @@ async def rehearse(new: Loaded, old: Loaded | None, watts: Watts, seconds: float
 
 
 def _one(new: Loaded, old: Loaded | None, until: Watts, evidence: Evidence) -> None:
-    label, micros = _label(new, until)
-    if label is None:
+    answer, window, micros = _answer(new, until)
+    if answer is None:
         evidence.errors += 1
         return
     evidence.replayed += 1
     new.figures.samples += 1
     new.figures.micros.append(micros)
+    if new.figures.spread is not None:
+        new.figures.spread.take(float(answer.max()), float(window.mean()))
     if old is None or len(until) < old.model.window.seconds:
         return
-    before, micros = _label(old, until)
+    before, _, micros = _answer(old, until)
     if before is not None:
         evidence.previous_micros.append(micros)
         evidence.compared += 1
-        evidence.agreed += label == before
+        evidence.agreed += new.model.labels[int(answer.argmax())] == old.model.labels[int(before.argmax())]
 
 
-def _label(loaded: Loaded, until: Watts) -> tuple[str | None, float]:
+def _answer(loaded: Loaded, until: Watts) -> tuple[Probabilities | None, Watts, float]:
+    """Probabilities [classes] of the newest window, none where they are not finite; the window; microseconds."""
     window = np.nan_to_num(until[-loaded.model.window.seconds :]).reshape(1, 1, -1)
     began = time.perf_counter()
     try:
         row = engine.predict(loaded.model, window)[0]
     except Exception:  # the runtime raises many types, none of them public
-        return None, 0.0
+        return None, window, 0.0
     micros = (time.perf_counter() - began) * 1e6
-    return (loaded.model.labels[int(row.argmax())] if np.isfinite(row).all() else None), micros
+    return (row if np.isfinite(row).all() else None), window, micros

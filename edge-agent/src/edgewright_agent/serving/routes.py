@@ -75,7 +75,7 @@ class Routes:
     async def _snapshot(self, _: Request) -> Response:
         live = self._live
         rows = [
-            {"name": item.name, "version": item.model.version, "variant": item.model.variant, "state": state}
+            _told(item, state)
             for state, slot in (("Live", self._slots.live), ("Shadow", self._slots.shadow))
             for item in slot.values()
         ]
@@ -139,6 +139,16 @@ class Routes:
         if version is not None and version != str(found.model.version):
             raise HTTPException(404, f"Model {name} is live in version {found.model.version}, not {version[:20]!r}.")
         return found
+
+
+def _told(loaded: Loaded, state: str) -> dict[str, object]:
+    """One model on the page; the last two are null where its release has no reference, or too few windows were seen."""
+    model, spread = loaded.model, loaded.figures.spread
+    seen = {
+        "unknownRatio": None if spread is None else spread.unknown_ratio(),
+        "drift": None if spread is None else max(spread.drift().values(), default=None),
+    }
+    return {"name": loaded.name, "version": model.version, "variant": model.variant, "state": state, **seen}
 
 
 def _is_this_host(address: str) -> bool:

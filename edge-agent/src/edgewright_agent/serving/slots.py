@@ -14,6 +14,7 @@ import numpy as np
 from edgewright_agent.serving import engine
 from edgewright_agent.serving.engine import INPUT, OUTPUT, Model, Probabilities, Watts
 from edgewright_agent.serving.metrics import Metrics, Tally
+from edgewright_agent.serving.spread import Spread
 
 HOLD_SECONDS: Final = 0.020
 """One piece of a request is planned to hold the event loop half as long; 25 ms is the promise."""
@@ -44,6 +45,8 @@ class Figures:
     row_seconds: float = 0.0
     """Moving mean of what one window takes; the warm-up's at first, which may have had to wait for the processor."""
     micros: deque[float] = field(default_factory=lambda: deque(maxlen=1024))
+    spread: Spread | None = None
+    """None where the release has no reference."""
 
     def to_json(self) -> dict[str, object]:
         """As the control socket gives it; latencies of one window in whole microseconds."""
@@ -58,6 +61,7 @@ class Figures:
             "p95Microseconds": math.ceil(p95),
             "agreement": self.agreed / self.compared if self.compared else None,
             "rssBytes": rss_bytes(),
+            **({} if self.spread is None else {"spread": self.spread.to_json()}),
         }
 
 
@@ -94,7 +98,9 @@ class Slots:
             EngineError: another namespace's model already has this name here.
         """
         name = short_name(full_name)
-        new = Loaded(full_name, model, Figures(row_seconds=model.row_seconds), self._metrics.tally(name))
+        spread = None if model.reference is None else Spread(model.reference)
+        figures = Figures(row_seconds=model.row_seconds, spread=spread)
+        new = Loaded(full_name, model, figures, self._metrics.tally(name))
         new.figures.micros.append(model.row_seconds * 1e6)  # the warm-up, so that a latency is never absent
         for other in (*self.live.values(), *self.shadow.values()):
             if other.name == new.name and other.full_name != full_name:

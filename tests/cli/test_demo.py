@@ -20,8 +20,9 @@ CLASS = "amd64-6-167-avx2-avx512vnni-avxvnni-amxint8"
 def summary(**requests: Any) -> dict[str, Any]:
     node = {"name": "edge-1", "hardwareClass": CLASS, "release": 2, "variant": "base-int8", "state": "Live"}
     variant = {"name": "base-int8", "bytes": 1234, "macroF1": 0.5, "p50Microseconds": 9.0, "p95Microseconds": 10.0}
+    served = {"p95Milliseconds": 0.5, "bytes": 1111, "macroF1": 0.25}  # other than what training said of the name
     return {
-        "nodes": [node | {"p95Milliseconds": 0.5}],
+        "nodes": [node | served],
         "variants": [variant],
         "synthetic": False,
         "requests": {"sent": 10, "failed": 0, "lastError": ""} | requests,
@@ -68,7 +69,7 @@ def test_the_last_line_is_the_object_that_scripts_rely_on(monkeypatch: pytest.Mo
 def test_people_see_the_table_whole(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     result, _ = run(monkeypatch, tmp_path, summary(), "--exit")
     row = next(line for line in result.stdout.splitlines() if line.startswith("edge-1"))
-    assert row.split() == ["edge-1", CLASS, "2", "base-int8", "1,234", "0.500", "0.500", "Live"]
+    assert row.split() == ["edge-1", CLASS, "2", "base-int8", "1,111", "0.500", "0.250", "Live"]
     assert "  agreement [0]" in result.stdout
     assert "requests: 10 sent, 0 failed\n" in result.stdout
 

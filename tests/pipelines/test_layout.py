@@ -1,3 +1,5 @@
+import functools
+
 import numpy as np
 import onnx
 import pytest
@@ -13,6 +15,7 @@ def watts():
     return np.random.default_rng(0).gamma(0.5, 300, (24, 256)).astype(np.uint16)
 
 
+@functools.cache
 def _file(kind=NetworkKind.THERMOMETER_CNN):
     shape = Network(kind=kind, channels=(8, 16, 16), kernels=(1, 5, 3), hidden=16, bin_seconds=16)
     return export.to_onnx(networks.build(shape, 256, 5, seed=2), 256)

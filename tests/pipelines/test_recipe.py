@@ -69,6 +69,13 @@ def test_variant_names(write):
     assert point.name == "l2-global-25"
 
 
+def test_a_prior_shift_of_zero_leaves_the_key_of_what_was_decided_without_it(write):
+    plain = load(write('name = "m"'))
+    named, shifted = (load(write(f'name = "m"\ntraining.prior_shift = {shift}')) for shift in (0.0, 0.5))
+    assert "prior_shift" not in plain.model_dump(mode="json")["training"]
+    assert plain.digest() == named.digest() != shifted.digest()
+
+
 def test_digest_depends_on_values_and_not_on_how_they_are_written(write):
     first = load(write('name = "m"\nseed = 3\n[window]\nseconds = 4096\nhop_seconds = 512'))
     second = load(write('seed = 3\nname = "m"  # other order, defaults left out'))

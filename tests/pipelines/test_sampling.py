@@ -1,4 +1,5 @@
 import dataclasses
+import math
 
 import numpy as np
 import pytest
@@ -21,6 +22,18 @@ def test_odds_go_with_the_square_root_of_days(tiny_split):
     odds = {(device.label, len(device.traces)): odd for device, odd in zip(made.devices, made.odds, strict=True)}
     assert odds[0, 16] + odds[0, 9] == pytest.approx(5 / 6)  # 25 days against 1
     assert odds[0, 16] / odds[0, 9] == pytest.approx(4 / 3)
+
+
+def test_the_prior_shift_leads_from_drawn_shares_to_those_of_active_windows(tiny_split):
+    fridge, kettle = tiny_split.train[0], tiny_split.train[3]
+    traces = _with_days(fridge, "Fridge/A", 16) + _with_days(fridge, "Fridge/B", 9) + _with_days(kettle, "Kettle/A", 1)
+    half = kettle.watts.copy()
+    half[43_200:] = 0  # a kettle that runs for half of its day has half the windows
+    traces[-1] = dataclasses.replace(traces[-1], watts=half)
+    made = sampling.sampler(traces, tiny_split.classes, 256, Augmentation())
+    shift = made.prior_shift(3)
+    assert shift[:2] == pytest.approx([math.log(50 / 51 / (5 / 6)), math.log(1 / 51 / (1 / 6))], abs=0.01)
+    assert shift[2] == 0  # no router to learn from
 
 
 def test_draws_active_windows_with_their_labels(tiny_split):

@@ -1,4 +1,5 @@
 import math
+from dataclasses import replace
 
 import pytest
 import torch
@@ -51,6 +52,37 @@ def test_reports_steps_up_to_the_last(tiny_recipe, tiny_split):
     assert [step for step, _, _ in seen] == [1, 2, 3, 4, 5]
     assert {steps for _, steps, _ in seen} == {5}
     assert all(math.isfinite(loss) for _, _, loss in seen)
+
+
+@pytest.fixture
+def uneven(tiny_split):
+    """Many days of the first class and few of the others, so that drawn shares are not the real ones."""
+    many = [replace(tiny_split.train[0], name=f"more_{day}", date=f"2011-07-{day:02}") for day in range(1, 17)]
+    return replace(tiny_split, train=(*tiny_split.train, *many))
+
+
+def test_a_prior_shift_moves_the_answers_and_nothing_else(tiny_recipe, uneven):
+    plain, shifted = (
+        train.fit(_network(tiny_recipe), uneven, _with_training(tiny_recipe, steps=4, prior_shift=shift), seed=3)
+        for shift in (0.0, 1.0)
+    )
+    assert torch.equal(plain.network.output.weight, shifted.network.output.weight)
+    moved = shifted.network.output.bias - plain.network.output.bias
+    assert moved[0] > 0.2
+    assert max(moved[1:]) < -0.2
+
+
+def test_fine_tuning_keeps_the_prior_shift_of_the_base(tiny_recipe, uneven):
+    """Drawn windows have other shares: without a word of it, fine-tuning would take the shift back."""
+    tuned = []
+    for shift in (0.0, 1.0):
+        recipe = _with_training(tiny_recipe, steps=20, prior_shift=shift)
+        base = train.fit(_network(recipe), uneven, recipe, seed=3).network
+        tuned.append((base, train.finetune(base, base, uneven, recipe, seed=3).network))
+    (plain, plain_tuned), (shifted, shifted_tuned) = tuned
+    moved = shifted.output.bias - plain.output.bias
+    assert torch.allclose(shifted_tuned.output.bias - plain_tuned.output.bias, moved, atol=0.01)
+    assert torch.allclose(shifted_tuned.output.weight, plain_tuned.output.weight, atol=0.01)
 
 
 def test_the_average_lags_behind_the_last_weights(tiny_recipe, tiny_split):

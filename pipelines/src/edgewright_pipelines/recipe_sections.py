@@ -149,6 +149,14 @@ class Training(Section):
     label_smoothing: Fraction = Field(0.03, description="0 or more and less than 1")
     clip: Positive = Field(5.0, description="largest gradient norm: more than 0")
     ema: Fraction = Field(0.997, description="decay of the averaged weights: 0 (off) or more and less than 1")
+    # Left out where it is 0, so that what was decided without it keeps its key.
+    prior_shift: float = Field(
+        0.0,
+        ge=0,
+        le=1,
+        exclude_if=lambda shift: not shift,
+        description="how far answers move from the classes' drawn shares to their real ones: 0 (not at all) to 1",
+    )
     augmentation: Augmentation = Field(default_factory=Augmentation, description="a table [training.augmentation]")
 
 

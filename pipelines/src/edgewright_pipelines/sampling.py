@@ -63,6 +63,20 @@ class Sampler:
             labels[row] = device.label
         return watts, labels
 
+    def prior_shift(self, classes: int) -> npt.NDArray[np.float64]:
+        """For each class the log of its share of the active windows over its share of the drawn ones; 0 without any.
+
+        Added to logits that were trained on drawn windows, it gives those for windows as they come (Saerens, Latinne
+        and Decaestecker, Neural Computation 14, 2002).
+        """
+        labels = [device.label for device in self.devices]
+        windows = [sum(len(first) for first in device.starts) for device in self.devices]
+        real, drawn = (np.bincount(labels, weights=part, minlength=classes) for part in (windows, self.odds))
+        seen = real > 0
+        shift = np.zeros(classes)
+        shift[seen] = np.log(real[seen] / real.sum()) - np.log(drawn[seen])
+        return shift
+
 
 def sampler(traces: Sequence[Trace], classes: Sequence[str], seconds: int, how: Augmentation) -> Sampler:
     """Odds of a class and, inside it, of a device go with days^0.5.

@@ -5,7 +5,7 @@ import math
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -14,7 +14,7 @@ from torch.nn import functional
 
 from edgewright_pipelines.networks import Classifier
 from edgewright_pipelines.recipe import Recipe
-from edgewright_pipelines.sampling import Draws, sampler
+from edgewright_pipelines.sampling import Draws, Sampler, sampler
 from edgewright_pipelines.splits import Split
 
 BETAS = (0.9, 0.99)
@@ -71,7 +71,7 @@ def silent(step: int, steps: int, loss: float) -> None:
 def fit(
     network: Classifier, split: Split, recipe: Recipe, *, seed: int, report: Report = silent, threads: int = 1
 ) -> Trained:
-    """Train a copy of `network` on the split's training days.
+    """Train a copy of `network` on the split's training days; its answers are for windows as they come, not as drawn.
 
     Raises SamplingError for days that cannot be drawn from, TrainingError if the loss stops being a number.
     """
@@ -82,7 +82,21 @@ def fit(
     def loss(watts: torch.Tensor, logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
         return functional.cross_entropy(logits, labels, label_smoothing=training.label_smoothing)
 
-    return optimize(adapted(network, draws, seed), draws, loss, schedule, recipe, seed, report, threads)
+    trained = optimize(adapted(network, draws, seed), draws, loss, schedule, recipe, seed, report, threads)
+    return replace(trained, network=_shifted(trained.network, _prior_shift(draws, split, recipe)))
+
+
+def _prior_shift(draws: Sampler, split: Split, recipe: Recipe) -> torch.Tensor:
+    """What is added to the logits that drawn windows lead to: float32 [classes]."""
+    return torch.from_numpy(recipe.training.prior_shift * draws.prior_shift(len(split.classes))).float()
+
+
+def _shifted(network: Classifier, shift: torch.Tensor) -> Classifier:
+    """A copy whose logits are so much higher."""
+    network = copy.deepcopy(network)
+    with torch.no_grad():
+        network.output.bias.add_(shift)
+    return network
 
 
 def adapted(network: Classifier, draws: Draws, seed: int) -> Classifier:
@@ -108,7 +122,8 @@ def finetune(
         return Trained(copy.deepcopy(network).eval(), (), 0.0)
     schedule = Schedule(compression.finetune_steps, compression.finetune_learning_rate, training.warmup_fraction)
     draws = sampler(split.train, split.classes, recipe.window.seconds, training.augmentation)
-    teacher = copy.deepcopy(teacher).eval()
+    shift = _prior_shift(draws, split, recipe)
+    teacher = _shifted(teacher, -shift).eval()
 
     def loss(watts: torch.Tensor, logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
         with torch.no_grad():
@@ -118,7 +133,8 @@ def finetune(
         truth = functional.cross_entropy(logits, labels, label_smoothing=training.label_smoothing)
         return DISTILLATION_SHARE * distance + (1 - DISTILLATION_SHARE) * truth
 
-    return optimize(copy.deepcopy(network), draws, loss, schedule, recipe, seed, report, threads)
+    trained = optimize(_shifted(network, -shift), draws, loss, schedule, recipe, seed, report, threads)
+    return replace(trained, network=_shifted(trained.network, shift))
 
 
 def optimize(

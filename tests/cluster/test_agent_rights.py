@@ -165,3 +165,12 @@ def test_no_part_reads_secrets_or_gives_rights(account: str, control_plane: Cont
     token = f"/api/v1/namespaces/{names.NAMESPACE}/serviceaccounts/agent/token"
     assert Ask("create", token).of(door).status_code == 403
     door.close()
+
+
+def test_the_operator_follows_namespaces_and_asks_for_none_by_name(
+    control_plane: ControlPlane, guarded: list[str]
+) -> None:
+    door = control_plane.api_for(control_plane.service_account_token(names.NAMESPACE, "operator"))
+    assert Ask("list", "/api/v1/namespaces").of(door).status_code == 200
+    assert Ask("get", f"/api/v1/namespaces/{names.NAMESPACE}").of(door).status_code == 403
+    door.close()

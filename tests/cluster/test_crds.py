@@ -99,7 +99,7 @@ def test_an_edge_node_holds_an_assignment_and_what_the_agent_reports(
     control_plane: ControlPlane, as_agent: Callable[[str], dict[str, str]]
 ) -> None:
     name = f"node-{secrets.token_hex(3)}"
-    live = {"version": 7, "sequence": 1_780_000_000, "manifest": _DIGEST, "variant": "l2-global-25-int8"}
+    live = {"version": 7, "sequence": 1_780_000_000, "manifest": _DIGEST, "variant": "taylor-global-50-int8"}
     node = {
         "apiVersion": names.API_VERSION,
         "kind": "EdgeNode",
@@ -109,7 +109,7 @@ def test_an_edge_node_holds_an_assignment_and_what_the_agent_reports(
     control_plane.apply([node])
     path = control_plane.api.path(node)
     headers = as_agent(name)
-    served = {"version": 7, "manifest": _DIGEST, "variant": "l2-global-25-int8"}
+    served = {"version": 7, "manifest": _DIGEST, "variant": "taylor-global-50-int8"}
     status = {"models": [{"name": "a/nilm", "state": "Live", "live": served, "figures": {"samples": 3}}]}
     stored = control_plane.api.request("PATCH", f"{path}/status", headers=headers, json={"status": status})
     assert stored["status"] == status
@@ -127,5 +127,5 @@ def test_kubectl_get_shows_what_people_ask_for(control_plane: ControlPlane, name
         "GET", f"/apis/{names.API_VERSION}/namespaces/{namespace}/{names.COMPRESSED_MODELS}", headers=accept
     )
     columns = [column["name"] for column in table["columnDefinitions"]]
-    assert columns == ["Name", "Model", "Alias", "Version", "Wave", "Live", "Total", "Ready", "Reason", "Age"]
+    assert columns == ["Name", "Model", "Alias", "Version", "Exposed", "Live", "Total", "Ready", "Reason", "Age"]
     assert table["rows"][0]["cells"][:3] == ["nilm", "nilm-identify", "production"]

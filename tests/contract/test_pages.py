@@ -1,4 +1,4 @@
-"""docs/compressedmodel.md names every field of the object, and with docs/rollout.md every reason, verdict and check."""
+"""The pages of the two objects name every field, and with docs/rollout.md every reason, verdict and check."""
 
 from __future__ import annotations
 
@@ -12,10 +12,12 @@ from pydantic import BaseModel
 from edgewright_contract.compressedmodel import CompressedModelSpec, DeletionPolicy, Objective, OnFailure
 from edgewright_contract.compressedmodel_status import CompressedModelStatus, Outcome, Verdict
 from edgewright_contract.conditions import ConditionType, Reason
+from edgewright_contract.edgenode import EdgeNodeSpec, EdgeNodeStatus
 from edgewright_operator.checks import Check
 
 _DOCS = Path(__file__).parents[2] / "docs"
 _OBJECT = (_DOCS / "compressedmodel.md").read_text()
+_NODE = (_DOCS / "edgenode.md").read_text()
 _ROLLOUT = (_DOCS / "rollout.md").read_text()
 _PARTS = ("operator/src/edgewright_operator", "edge-agent/src/edgewright_agent")
 _SOURCES = "".join(file.read_text() for part in _PARTS for file in sorted((_DOCS.parent / part).rglob("*.py")))
@@ -48,6 +50,36 @@ def test_the_walk_finds_the_depths() -> None:
 @pytest.mark.parametrize("path", _FIELDS)
 def test_every_field_is_explained(path: str) -> None:
     assert f"| `{path}` |" in _OBJECT
+
+
+_OF_NODE_OBJECTS = [*fields(EdgeNodeSpec, "spec"), *fields(EdgeNodeStatus, "status")]
+
+
+def _row_of_a_node(path: str) -> bool:
+    """A field of its own row, or one that the row of its parent names; figures have a table of their own."""
+    part, _, name = path.partition(".")
+    rows = _NODE.partition(f"\n## {part}\n")[2].partition("\n## ")[0].splitlines()
+    parent, _, leaf = name.rpartition(".")
+    if any(f"`{name}`" in row.split("|")[1] for row in rows if row.startswith("|")):
+        return True
+    if parent == "models.figures":
+        return any(f"`{leaf}`" in row for row in rows)
+    return bool(parent) and any(f"`{leaf}`" in row for row in rows if row.startswith(f"| `{parent}` |"))
+
+
+def test_the_walk_of_the_nodes_page_can_fail() -> None:
+    assert "status.models.figures.agreement" in _OF_NODE_OBJECTS
+    assert not _row_of_a_node("status.models.live.sequence")  # named in spec only
+
+
+@pytest.mark.parametrize("path", _OF_NODE_OBJECTS)
+def test_every_field_of_a_node_is_explained(path: str) -> None:
+    assert _row_of_a_node(path)
+
+
+@pytest.mark.parametrize("reason", _OF_NODES)
+def test_every_reason_of_a_node_is_explained(reason: str) -> None:
+    assert f"| `{reason}` |" in _NODE
 
 
 @pytest.mark.parametrize("word", [*Objective, *OnFailure, *DeletionPolicy, *Outcome])

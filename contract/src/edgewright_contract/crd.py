@@ -14,6 +14,13 @@ from edgewright_contract.compressedmodel_status import CompressedModelStatus
 from edgewright_contract.edgenode import EdgeNodeSpec, EdgeNodeStatus
 
 _READY: Final = '.status.conditions[?(@.type=="Ready")]'
+_WIDE: Final = {
+    "name": "Message",
+    "type": "string",
+    "jsonPath": f"{_READY}.message",
+    "description": "why, as a sentence (-o wide)",
+    "priority": 1,
+}
 _COPIED: Final = frozenset(
     {
         "type", "description", "enum", "required", "pattern", "format",
@@ -48,12 +55,13 @@ def _compressed_model() -> dict[str, Any]:
         _column("Model", ".spec.source.registeredModel", "registered model"),
         _column("Alias", ".spec.source.alias", "alias that is followed"),
         _column("Version", ".status.release.version", "version that is rolled out", "integer"),
-        _column("Wave", ".status.wave.index", "wave, counted from 0", "integer"),
+        _column("Exposed", ".status.wave.exposed", "nodes that have the release", "integer"),
         _column("Live", ".status.counts.live", "nodes that serve the release", "integer"),
         _column("Total", ".status.counts.total", "selected nodes", "integer"),
         _column("Ready", f"{_READY}.status", "whether all reachable nodes serve the release"),
         _column("Reason", f"{_READY}.reason", "why"),
         _column("Age", ".metadata.creationTimestamp", "since creation", "date"),
+        _WIDE,
     ]
     schema = _object(CompressedModelSpec, CompressedModelStatus, "Which model the selected edge nodes should serve.")
     schema["required"] = ["spec"]
@@ -69,6 +77,7 @@ def _edge_node() -> dict[str, Any]:
         _column("Ready", f"{_READY}.status", "whether it serves what it should"),
         _column("Reason", f"{_READY}.reason", "why"),
         _column("Age", ".metadata.creationTimestamp", "since creation", "date"),
+        _WIDE,
     ]
     schema = _object(EdgeNodeSpec, EdgeNodeStatus, "What one edge node should serve, and what it serves and measures.")
     return _definition("EdgeNode", names.EDGE_NODES, "enode", "Cluster", columns, schema)

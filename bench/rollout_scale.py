@@ -27,7 +27,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parent))
 
 from rollout_fleet import bare, planner
 from rollout_fleet.agents import Agents, real_watches, spec_body
-from rollout_fleet.site import MODEL, Site, opened, resident
+from rollout_fleet.site import MODEL, VARIANT, Site, opened, resident
 
 from edgewright_contract import names
 from edgewright_local.binaries import Binary, ensure
@@ -169,7 +169,7 @@ async def wish(site: Site) -> None:
     rollout = {"waves": [{"percent": 100}], "soak": "0s", "maxUnavailable": "100%", "gates": {"minSamples": 1}}
     spec = {
         "source": {"registeredModel": "nilm-bench", "alias": "production"},
-        "selection": {"variant": "l2-global-25-int8"},
+        "selection": {"variant": VARIANT},
         "rollout": rollout,
     }
     body = {"apiVersion": names.API_VERSION, "kind": "CompressedModel", "metadata": {"name": "nilm"}, "spec": spec}

@@ -9,7 +9,7 @@ from typing import Any
 
 import aiohttp
 import msgspec
-from rollout_fleet.site import EDGE_NODES, KEY, LEASES, MERGE, PER_WATCH, SHARD, Site, hardware, manifest, many
+from rollout_fleet.site import EDGE_NODES, KEY, LEASES, MERGE, PER_WATCH, SHARD, VARIANT, Site, hardware, manifest, many
 
 from edgewright_contract.timestamps import micro_time
 
@@ -163,7 +163,7 @@ def spec_body(name: str, version: int) -> bytes:
     """The apply patch that a bare client sends for a move: what the operator writes, without a thought."""
     live = {
         "version": version, "sequence": 1_700_000_000 + version, "manifest": manifest(version),
-        "variant": "l2-global-25-int8",
+        "variant": VARIANT,
     }  # fmt: skip
     models = [{"name": KEY, "registeredModel": "nilm-bench", "live": live}]
     spec = {"trust": "sha256:" + "7" * 64, "models": models}

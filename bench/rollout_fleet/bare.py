@@ -4,7 +4,7 @@ import time
 
 import msgspec
 from rollout_fleet.agents import Live, acknowledged, spec_body
-from rollout_fleet.site import EDGE_NODES, MERGE, Site, manifest, many
+from rollout_fleet.site import EDGE_NODES, MERGE, VARIANT, Site, manifest, many
 
 _APPLY = {"Content-Type": "application/apply-patch+yaml"}
 _OWNER = "fieldManager=edgewright-operator&force=true"
@@ -12,7 +12,7 @@ _OWNER = "fieldManager=edgewright-operator&force=true"
 
 async def writes(site: Site, version: int) -> float:
     """Seconds for one spec write and one status write of each node, 16 at once, with nobody deciding or watching."""
-    live = msgspec.convert({"version": version, "manifest": manifest(version), "variant": "l2-global-25-int8"}, Live)
+    live = msgspec.convert({"version": version, "manifest": manifest(version), "variant": VARIANT}, Live)
 
     async def one(name: str) -> None:
         url = f"{site.plane.url}{EDGE_NODES}/{name}?{_OWNER}"

@@ -4,7 +4,7 @@ import time
 from datetime import UTC, datetime, timedelta
 
 from rollout_fleet.agents import figures
-from rollout_fleet.site import KEY, hardware, manifest, release
+from rollout_fleet.site import KEY, VARIANT, hardware, manifest, release
 
 from edgewright_contract.edgenode import AssignedModel, Assignment, EdgeNodeSpec, Hardware, ModelStatus
 from edgewright_contract.release import Release
@@ -18,7 +18,7 @@ def seconds(count: int) -> dict[str, float]:
     """Processor seconds of the first decision about a new release, and of one in the last wave, over `count` nodes."""
     rollout = {"waves": [{"percent": 1}, {"percent": 100}], "soak": "0s", "maxUnavailable": "10%"}
     source = {"registeredModel": "nilm-bench", "alias": "production"}
-    spec = {"source": source, "selection": {"variant": "l2-global-25-int8"}, "rollout": rollout}
+    spec = {"source": source, "selection": {"variant": VARIANT}, "rollout": rollout}
     item = {"metadata": {"namespace": "bench", "name": "nilm", "generation": 1}, "spec": spec}
     model = observe.model_facts(item)
     assert isinstance(model, ModelFacts)
@@ -36,9 +36,9 @@ def seconds(count: int) -> dict[str, float]:
     return {"first": middle - began, "next": time.process_time() - again}
 
 
-_SPEC_LIVE = Assignment(version=1, sequence=1_700_000_001, manifest=manifest(1), variant="l2-global-25-int8")
+_SPEC_LIVE = Assignment(version=1, sequence=1_700_000_001, manifest=manifest(1), variant=VARIANT)
 _ASSIGNED = AssignedModel(name=KEY, registered_model="nilm-bench", live=_SPEC_LIVE)
-_SERVED = {"version": 1, "manifest": manifest(1), "variant": "l2-global-25-int8"}
+_SERVED = {"version": 1, "manifest": manifest(1), "variant": VARIANT}
 _STATUS = ModelStatus.model_validate(
     {"name": KEY, "state": "Live", "target": manifest(1), "live": _SERVED, "figures": figures(manifest(1))}
 )

@@ -26,6 +26,7 @@ MODEL: Final = f"{GROUP}/namespaces/bench/{names.COMPRESSED_MODELS}/nilm"
 KEY: Final = "bench/nilm"
 MERGE: Final = {"Content-Type": "application/merge-patch+json"}
 SHARD: Final = "bench.edgewright.dev/shard"
+VARIANT: Final = "taylor-global-50-int8"
 PER_WATCH: Final = 1000
 """Nodes that one shared watch of the played agents covers."""
 
@@ -38,7 +39,7 @@ def manifest(version: int) -> str:
 def release(version: int) -> dict[str, Any]:
     """What the gateway would answer about it."""
     variant = {
-        "name": "l2-global-25-int8", "file": "variants/l2-global-25-int8.onnx", "digest": "sha256:" + "1" * 64,
+        "name": VARIANT, "file": f"variants/{VARIANT}.onnx", "digest": "sha256:" + "1" * 64,
         "bytes": 400_000, "precision": "fp32", "parent": None, "parameters": 1, "macs": 1, "accuracy": None,
         "latency": {"p50Microseconds": 100, "p95Microseconds": 100, "machine": "bench", "runtimeVersion": "1"},
         "golden": {"answers": [[0.5, 0.5]], "tolerance": 0.001},

@@ -33,7 +33,7 @@ class Variant:
 
     @property
     def name(self) -> str:
-        """Such as `ours/l2-global-25-int8`."""
+        """Such as `ours/taylor-global-50-int8`."""
         return self.family if self.family == TREES else f"{self.family}/{self.point}-{self.file}"
 
     def files(self) -> tuple[Mapping[str, Any], ...]:

@@ -64,7 +64,7 @@ lint: setup ## style, types and layers
 	@$(BIN)/mypy $(TYPED)
 	@$(BIN)/lint-imports --no-cache
 
-generate: setup ## CRDs, dashboards and the chart's copies from the types
+generate: setup ## CRDs, dashboards, the chart's copies and the gRPC messages
 	@$(BIN)/python deploy/generate.py
 
 verify: setup ## fails when something generated is out of date

@@ -34,7 +34,7 @@ LARGE, SMALL = 88, 16
 """Channels: about 120 µs and 20 µs on the machine that the goals were set on."""
 TRANSPORTS: Final = ("transportUnix", "transportTcp")
 """A uvloop server that answers constant bytes: what the machine takes for a round trip."""
-OUR_DOORS: Final = ("unix", "httpBinary", "httpJson")
+OUR_DOORS: Final = ("unix", "httpBinary", "httpJson", "grpc")
 
 
 class Bench:
@@ -56,6 +56,7 @@ class Bench:
             Door("unix", "frame", str(agent.frames), wire.frame(watts, "m")),
             Door("httpBinary", "http", address, wire.v2_binary(watts, catalog.PATH)),
             Door("httpJson", "http", address, wire.v2_json(watts, catalog.PATH)),
+            Door("grpc", "grpc", str(agent.grpc), wire.grpc(watts, "m")),
         ]
 
     def start_echo(self, doors: Sequence[Door]) -> tuple[subprocess.Popen[bytes], list[Door]]:
@@ -182,7 +183,7 @@ def machine() -> dict[str, Any]:
 
 def measure(bench: Bench, names: Sequence[str]) -> dict[str, Any]:
     """Everything, as one JSON object."""
-    agent, processes = Agent(bench.folder / "agent"), []
+    agent, processes = Agent(bench.folder / "agent", grpc=True), []
     try:
         agent.go_live(bench.large)
         processes, peer_doors = bench.start_peers(names)

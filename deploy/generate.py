@@ -1,4 +1,4 @@
-"""Writes what is generated: CRDs, the chart's templates, dashboards, alerts. `--check` says what is out of date."""
+"""Writes what is generated: CRDs, the chart, dashboards, alerts, messages. `--check` says what is out of date."""
 
 from __future__ import annotations
 
@@ -7,14 +7,21 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
-from generators import alerts, chart, crds, dashboards, systemd
+from generators import alerts, chart, crds, dashboards, messages, systemd
 
 ROOT = Path(__file__).resolve().parents[1]
 
 
 def expected(root: Path) -> dict[Path, str]:
     """Path from the repository's root → text of everything that is generated."""
-    return {**crds.files(), **chart.files(root), **alerts.files(), **dashboards.files(), **systemd.files()}
+    return {
+        **crds.files(),
+        **chart.files(root),
+        **alerts.files(),
+        **dashboards.files(),
+        **systemd.files(),
+        **messages.files(root),
+    }
 
 
 def outdated(root: Path, files: dict[Path, str]) -> list[Path]:

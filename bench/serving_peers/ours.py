@@ -10,11 +10,13 @@ from typing import Any
 
 from serving_peers.servers import Unavailable, end, start
 
+from edgewright_local.ports import free_ports
+
 
 class Agent:
     """A server process of the agent on a socket that this process owns."""
 
-    def __init__(self, folder: Path, *, core: int | None = 0) -> None:
+    def __init__(self, folder: Path, *, core: int | None = 0, grpc: bool = False) -> None:
         folder.mkdir(parents=True, exist_ok=True)
         self.listening = socket.create_server(("127.0.0.1", 0), backlog=512)
         self.port = int(self.listening.getsockname()[1])
@@ -22,7 +24,9 @@ class Agent:
         fd = self.listening.fileno()
         command = [sys.executable, "-m", "edgewright_agent.serving", "--fd", str(fd), "--control", str(self.control)]
         command += ["--frames", str(self.frames)]
-        self.process: subprocess.Popen[bytes] = start(command, folder, {}, core=core, pass_fds=[fd])
+        self.grpc = f"127.0.0.1:{free_ports(1)[0]}" if grpc else None
+        variables = {"EDGEWRIGHT_AGENT_GRPC_ADDRESS": self.grpc} if self.grpc else {}
+        self.process: subprocess.Popen[bytes] = start(command, folder, variables, core=core, pass_fds=[fd])
         deadline = time.monotonic() + 30
         while not (self.control.exists() and self.frames.exists()):
             if self.process.poll() is not None or time.monotonic() > deadline:

@@ -19,7 +19,7 @@ from edgewright_contract import keys
 
 ROOT = Path(__file__).parents[2]
 NAME = "default/nilm"
-ABSENT = ("torch", "mlflow", "kopf", "kubernetes", "pandas", "scipy", "onnx", "typer", "edgewright_pipelines")
+ABSENT = ("torch", "mlflow", "kopf", "kubernetes", "pandas", "scipy", "onnx", "typer", "grpc", "edgewright_pipelines")
 
 
 def _installed(folder: Path) -> Path:
@@ -49,6 +49,12 @@ def test_a_slim_environment_serves_what_it_finds_on_disk_with_no_network(world: 
     find = "import importlib.util as u, sys; print([m for m in sys.argv[1:] if u.find_spec(m)])"
     present = subprocess.run([python, "-I", "-c", find, *ABSENT], capture_output=True, text=True, check=True)
     assert present.stdout == "[]\n"
+
+    server = [python, "-m", "edgewright_agent.serving", "--fd", "0", "--control", str(tmp_path / "c")]
+    wish = {"EDGEWRIGHT_AGENT_GRPC_ADDRESS": "127.0.0.1:8081"}
+    refused = subprocess.run(server, env=wish, capture_output=True, text=True, check=False)
+    assert refused.returncode == 2
+    assert "needs the extra edgewright-agent[grpc]" in refused.stderr
 
     (tmp_path / "token").write_text("t")
     (tmp_path / "root.pub").write_bytes(keys.public_pem(world.published.root.public_key()))

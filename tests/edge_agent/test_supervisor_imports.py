@@ -13,7 +13,10 @@ import pytest
     [
         ("edgewright_agent.main, edgewright_agent.selftest", {"numpy", "onnxruntime", "fastapi", "onnx"}),
         ("edgewright_agent.selftest, numpy, onnxruntime", {"pydantic", "cryptography", "httpx2", "msgspec"}),
-        ("edgewright_agent.serving.__main__", {"fastapi", "cryptography", "httpx2", "aiomqtt"}),
+        (
+            "edgewright_agent.serving.__main__",
+            {"fastapi", "cryptography", "httpx2", "aiomqtt", "grpc", "google.protobuf"},
+        ),
     ],
     ids=["supervisor", "self-test", "server"],
 )

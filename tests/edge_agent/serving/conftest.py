@@ -1,6 +1,7 @@
 """The real server process on an inherited socket with a tiny model, for all tests of the serving half."""
 
 import json
+import os
 import signal
 import socket
 import subprocess
@@ -88,7 +89,9 @@ def _write_release(folder: Path, version: int, bias: float, reference: r.Referen
 
 
 class Server:
-    def __init__(self, folder: Path, *extra: str, listening: socket.socket | None = None) -> None:
+    def __init__(
+        self, folder: Path, *extra: str, listening: socket.socket | None = None, settings: dict[str, str] | None = None
+    ) -> None:
         self.socket = listening or socket.create_server(("127.0.0.1", 0), backlog=512)
         self.port = self.socket.getsockname()[1]
         self.path = folder / "c.sock"
@@ -103,7 +106,8 @@ class Server:
             str(self.path),
             *extra,
         ]
-        self.process = subprocess.Popen(command, pass_fds=[fd])
+        environment = {**os.environ, **{f"EDGEWRIGHT_AGENT_{name}": value for name, value in (settings or {}).items()}}
+        self.process = subprocess.Popen(command, pass_fds=[fd], env=environment)
         deadline = time.monotonic() + 30
         while not self.path.exists():
             assert self.process.poll() is None
@@ -148,15 +152,21 @@ def write_release() -> Callable[[Path, int, float], dict[str, Any]]:
     return _write_release
 
 
+@pytest.fixture(scope="session")
+def server_class() -> type[Server]:
+    """For fixtures of a wider scope than a test."""
+    return Server
+
+
 @pytest.fixture
 def start_server(tmp_path: Path) -> Iterator[Callable[..., Server]]:
     """Start server processes; all are ended after the test."""
     running: list[Server] = []
 
-    def start(*extra: str, listening: socket.socket | None = None) -> Server:
+    def start(*extra: str, **more: Any) -> Server:
         folder = tmp_path / f"server{len(running)}"
         folder.mkdir()
-        running.append(Server(folder, *extra, listening=listening))
+        running.append(Server(folder, *extra, **more))
         return running[-1]
 
     yield start

@@ -2,6 +2,7 @@
 
 import argparse
 import asyncio
+import importlib.util
 import logging
 import os
 import resource
@@ -26,7 +27,7 @@ from edgewright_agent.serving.live import Live
 from edgewright_agent.serving.metrics import Metrics
 from edgewright_agent.serving.quiet_server import QuietServer
 from edgewright_agent.serving.routes import Routes
-from edgewright_agent.serving.settings import ServingSettings, from_environment
+from edgewright_agent.serving.settings import PREFIX, ServingSettings, from_environment
 from edgewright_agent.serving.slots import Slots
 from edgewright_agent.serving.uvicorn_fit import misfit
 
@@ -109,6 +110,10 @@ async def _run(
     try:
         if arguments.hold:  # connections wait in the socket's queue meanwhile
             await control.serve.wait()
+        if settings.grpc_address:
+            from edgewright_agent.serving.grpc_door import GrpcDoor
+
+            beside.append(asyncio.create_task(GrpcDoor(door).serve(settings.grpc_address)))
         await server.serve(sockets=[listening])
     finally:
         for task in beside:
@@ -136,6 +141,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     sys.setswitchinterval(SWITCH_SECONDS)
     try:
         settings = from_environment(os.environ)
+        if settings.grpc_address and importlib.util.find_spec("grpc") is None:
+            raise ValueError(f"{PREFIX}GRPC_ADDRESS is set, which needs the extra edgewright-agent[grpc]; install it")
         traces = replay.find(arguments.replay)
         listening = socket.socket(fileno=arguments.fd)
     except (replay.BadTrace, OSError, ValueError) as error:

@@ -1,7 +1,11 @@
-"""Open Inference Protocol v2, bytes to tensors and back. Pure; every refusal is a sentence for the client."""
+"""Open Inference Protocol v2 over HTTP, bytes to tensors and back. Pure; every refusal is a sentence for the client.
+
+What a tensor must be is checked here for gRPC too (grpc_messages.py).
+"""
 
 import functools
 import struct
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Annotated, Any, Final
 
@@ -13,6 +17,8 @@ from msgspec import UNSET, UnsetType
 from edgewright_agent.serving.engine import INPUT, OUTPUT, Model, Probabilities, Watts
 
 HEADER: Final = "inference-header-content-length"
+SERVER: Final = {"name": "edgewright-agent", "version": "0.1.0"}
+MAX_ID: Final = 256
 _FLOAT32: Final = np.dtype("<f4")
 
 
@@ -61,7 +67,7 @@ class _Parameters(msgspec.Struct):
 
 class _Head(msgspec.Struct):
     inputs: list[_Input]
-    id: Annotated[str, msgspec.Meta(max_length=256)] | None = None
+    id: Annotated[str, msgspec.Meta(max_length=MAX_ID)] | None = None
     outputs: list[_Output] | None = None
     parameters: _Parameters | None = None
 
@@ -85,9 +91,18 @@ def parse(body: bytes | bytearray, header_length: str | None, seconds: int) -> I
     else:
         view, size = memoryview(body), _header_bytes(len(body), header_length)
         head, rest = _decode(view[:size]), view[size:]
-    if len(head.inputs) != 1:
-        raise BadRequest(f"inputs must hold exactly one tensor, {INPUT!r}; it holds {len(head.inputs)}.")
+    check_single(len(head.inputs))
     return InferRequest(_tensor(head.inputs[0], rest, seconds), head.id, _binary_output(head))
+
+
+def check_single(inputs: int) -> None:
+    """There is one input.
+
+    Raises:
+        BadRequest: there are more, or none.
+    """
+    if inputs != 1:
+        raise BadRequest(f"inputs must hold exactly one tensor, {INPUT!r}; it holds {inputs}.")
 
 
 def _decode(text: bytes | bytearray | memoryview) -> _Head:
@@ -110,19 +125,36 @@ def _header_bytes(length: int, header_length: str) -> int:
 
 
 def _tensor(item: _Input, rest: memoryview | None, seconds: int) -> Watts:
-    if item.name != INPUT:
-        raise BadRequest(f"The input must be named {INPUT!r}.")
-    if item.datatype != "FP32":
-        raise BadRequest(f"Input {INPUT!r} must have datatype FP32.")
-    shape = item.shape
-    if len(shape) != 3 or shape[0] < 1 or shape[1] != 1 or shape[2] != seconds:
-        raise BadRequest(f"Input {INPUT!r} must have shape [batch, 1, {seconds}] with batch >= 1.")
-    count = shape[0] * seconds
+    count = numbers_of(item.name, item.datatype, item.shape, seconds)
     size = UNSET if item.parameters is None else item.parameters.binary_data_size
     flat = _json_values(item.data, rest, count) if size is UNSET else _binary_values(item.data, rest, count, size)
+    return windows(flat, seconds)
+
+
+def numbers_of(name: str, datatype: str, shape: Sequence[int], seconds: int) -> int:
+    """How many numbers an input of this description must hold.
+
+    Raises:
+        BadRequest: it is not the model's input, or not whole windows of so many seconds.
+    """
+    if name != INPUT:
+        raise BadRequest(f"The input must be named {INPUT!r}.")
+    if datatype != "FP32":
+        raise BadRequest(f"Input {INPUT!r} must have datatype FP32.")
+    if len(shape) != 3 or shape[0] < 1 or shape[1] != 1 or shape[2] != seconds:
+        raise BadRequest(f"Input {INPUT!r} must have shape [batch, 1, {seconds}] with batch >= 1.")
+    return shape[0] * seconds
+
+
+def windows(flat: Watts, seconds: int) -> Watts:
+    """Watts [rows, 1, window seconds] of the same numbers in one line.
+
+    Raises:
+        BadRequest: a number is not finite.
+    """
     if not np.isfinite(flat).all():
         raise BadRequest(f"Input {INPUT!r} holds NaN, null or infinity; fill gaps before sending.")
-    return flat.reshape(shape)
+    return flat.reshape(-1, 1, seconds)
 
 
 def _binary_values(data: list[Any] | UnsetType, rest: memoryview | None, count: int, size: int) -> Watts:
@@ -172,15 +204,25 @@ def _binary_output(head: _Head) -> bool:
     binary = head.parameters is not None and head.parameters.binary_data_output
     if not head.outputs:
         return binary
-    if len(head.outputs) > 1 or head.outputs[0].name != OUTPUT:
-        raise BadRequest(f"The only output is {OUTPUT!r}.")
     parameters = head.outputs[0].parameters
+    classified = parameters is not None and parameters.classification is not UNSET
+    check_outputs([output.name for output in head.outputs], classified=classified)
     if parameters is None:
         return binary
-    if parameters.classification is not UNSET:
-        raise BadRequest("The classification parameter is not supported; take the largest probability.")
     own = parameters.binary_data
     return binary if isinstance(own, UnsetType) else own
+
+
+def check_outputs(wanted: Sequence[str], *, classified: bool) -> None:
+    """What is asked for is there.
+
+    Raises:
+        BadRequest: it is not.
+    """
+    if list(wanted) != [OUTPUT]:
+        raise BadRequest(f"The only output is {OUTPUT!r}.")
+    if classified:
+        raise BadRequest("The classification parameter is not supported; take the largest probability.")
 
 
 def encode(name: str, model: Model, request: InferRequest, answer: Probabilities) -> tuple[bytes, int | None]:

@@ -10,7 +10,7 @@ import time
 from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any, Final
+from typing import Any
 
 import orjson
 from prometheus_client.exposition import CONTENT_TYPE_LATEST, generate_latest
@@ -28,7 +28,6 @@ from edgewright_agent.serving.slots import Loaded
 from edgewright_agent.serving.window import CLOCK_SECONDS
 
 log = logging.getLogger(__name__)
-VERSION: Final = "0.1.0"
 
 
 class Routes:
@@ -165,11 +164,11 @@ async def _alive(_: Request) -> Response:
 
 
 async def _server(_: Request) -> Response:
-    return _json({"name": "edgewright-agent", "version": VERSION, "extensions": ["binary_tensor_data"]})
+    return _json({**protocol_v2.SERVER, "extensions": ["binary_tensor_data"]})
 
 
 async def _openapi(_: Request) -> Response:
-    return _json(openapi.document(VERSION))
+    return _json(openapi.document(protocol_v2.SERVER["version"]))
 
 
 def _json(value: object, status: int = 200, headers: dict[str, str] | None = None) -> Response:

@@ -4,9 +4,18 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Final
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
 PREFIX: Final = "EDGEWRIGHT_AGENT_"
+
+
+def _listenable(address: str) -> str:
+    host, _, port = address.rpartition(":")
+    if not host or (":" in host and not (host[0] == "[" and host[-1] == "]")):
+        raise ValueError(f"{address!r} is not host:port; an IPv6 host stands in brackets")
+    if not (port.isascii() and port.isdigit() and 1 <= int(port) <= 65_535):
+        raise ValueError(f"{address!r} has no port from 1 to 65535")
+    return address
 
 
 class ServingSettings(BaseModel):
@@ -18,6 +27,8 @@ class ServingSettings(BaseModel):
     """File with the token that a pusher of readings from another host must send; none: only this host may push."""
     frames_path: Path | None = None
     """Unix socket for windows as length-prefixed frames; none: not opened."""
+    grpc_address: Annotated[str, AfterValidator(_listenable)] | None = None
+    """host:port for gRPC, an IPv6 host in brackets; none: off. Needs the extra `edgewright-agent[grpc]`."""
     mqtt_host: str | None = None
     """Broker to take readings from and to send snapshots to; none: MQTT is off."""
     mqtt_port: Annotated[int, Field(ge=1, le=65_535)] = 1883

@@ -16,6 +16,7 @@ from typing import Any, Final, TypeVar
 from pydantic import ValidationError
 
 from edgewright_agent import benchmarking, events, rollout
+from edgewright_agent.backoff import pause_seconds
 from edgewright_agent.keeper import Keeper
 from edgewright_agent.kube import Kube
 from edgewright_agent.ledger import SETTLED, Ledger
@@ -152,8 +153,8 @@ class Agent:
                 _LOG.error("reconciling: %s", error)
                 settled = False
             attempts = 0 if settled else attempts + 1
-            longest = min(self._tools.settings.retry_seconds, FIRST_PAUSE * 2 ** min(attempts, 10))
-            pause = None if settled else longest * self._rng.uniform(0.5, 1.0)
+            longest = self._tools.settings.retry_seconds
+            pause = None if settled else pause_seconds(attempts, FIRST_PAUSE, longest, self._rng)
 
     async def once(self, spec: EdgeNodeSpec) -> bool:
         """Walk every model as far as it goes; whether all have arrived.

@@ -10,12 +10,14 @@ from typing import Any, Final
 
 import httpx2
 
+from edgewright_agent.backoff import pause_seconds
 from edgewright_contract import names
 from edgewright_contract.timestamps import micro_time
 
 STALL_SECONDS: Final = 75.0
 """A watch without an event or bookmark for so long counts as dead (the server sends a bookmark each minute)."""
 WATCH_SECONDS: Final = 3600
+FIRST_PAUSE: Final = 1.0
 MAX_BACKOFF_SECONDS: Final = 30.0
 _EDGE_NODES: Final = f"/apis/{names.GROUP}/{names.VERSION}/{names.EDGE_NODES}"
 _LEASES: Final = f"/apis/coordination.k8s.io/v1/namespaces/{names.NAMESPACE}/leases"
@@ -75,8 +77,7 @@ class Kube:
             except (httpx2.HTTPError, KubeError, TimeoutError, OSError, ValueError, LookupError, TypeError) as error:
                 failures += 1  # the last three: not what an API server sends
                 on_error(f"watch of EdgeNode {self._node}: {type(error).__name__}: {error}")
-                pause = min(MAX_BACKOFF_SECONDS, 0.5 * 2 ** min(failures, 10))
-                await asyncio.sleep(pause * self._rng.uniform(0.5, 1.0))
+                await asyncio.sleep(pause_seconds(failures, FIRST_PAUSE, MAX_BACKOFF_SECONDS, self._rng))
             else:
                 await asyncio.sleep(self._rng.uniform(0.0, 0.5))
 

@@ -8,6 +8,7 @@ from collections.abc import Callable
 from typing import Final
 
 from edgewright_agent import counting, report
+from edgewright_agent.backoff import pause_seconds
 from edgewright_agent.counting import Counts
 from edgewright_agent.kube import Kube, KubeError
 from edgewright_agent.ledger import Ledger
@@ -49,16 +50,16 @@ class Teller:
 
     async def run(self) -> None:
         """Write whenever something changed; what could not be written is tried again with growing pauses."""
-        pause = FIRST_PAUSE
+        failures = 0
         while True:
             await self._due.wait()
             self._due.clear()
             if await self._write():
-                pause = FIRST_PAUSE
+                failures = 0
                 continue
+            failures += 1
             self._due.set()
-            await asyncio.sleep(pause * self._rng.uniform(0.5, 1.0))
-            pause = min(self._settings.retry_seconds, pause * 2)
+            await asyncio.sleep(pause_seconds(failures, FIRST_PAUSE, self._settings.retry_seconds, self._rng))
 
     async def run_figures(self) -> None:
         """While a release is young its figures are news."""

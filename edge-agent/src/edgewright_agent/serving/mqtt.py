@@ -14,11 +14,13 @@ from typing import Any, Final
 import aiomqtt
 import msgspec
 
+from edgewright_agent.backoff import pause_seconds
 from edgewright_agent.serving.live import Live, Reading, Snapshot
 from edgewright_agent.serving.settings import ServingSettings
 from edgewright_agent.serving.window import CLOCK_SECONDS, is_reading
 
 log = logging.getLogger(__name__)
+FIRST_PAUSE: Final = 1.0
 RETRY_SECONDS: Final = 30.0
 MAX_PAYLOAD: Final = 4096
 
@@ -99,16 +101,17 @@ class Mqtt:
 
     async def run(self) -> None:
         """Connect, and again whenever the connection ends, until cancelled."""
-        pause = 1.0
+        failures, rng = 0, random.Random()  # noqa: S311 - a spread, not a secret
         while True:
             try:
                 async with self._client() as client:
-                    pause = 1.0
+                    failures = 0
                     await self._serve(client)
             except (aiomqtt.MqttError, OSError, ValueError) as error:
-                log.warning("MQTT %s: %s; next try in %.0f s.", self._settings.mqtt_host, error, pause)
-            await asyncio.sleep(pause * random.uniform(0.8, 1.2))  # noqa: S311 - a spread, not a secret
-            pause = min(2 * pause, RETRY_SECONDS)
+                failures += 1
+                pause = pause_seconds(failures, FIRST_PAUSE, RETRY_SECONDS, rng)
+                log.warning("MQTT %s: %s; next try in %.1f s.", self._settings.mqtt_host, error, pause)
+                await asyncio.sleep(pause)
 
     def _client(self) -> aiomqtt.Client:
         settings = self._settings

@@ -100,7 +100,10 @@ def test_no_single_flipped_bit_of_a_trust_document_is_accepted() -> None:
         ({"sequence": 2**53}, "sequence"),
         ({"unknown": 1}, "unknown"),
         ({"releaseKeys": [{"publicKey": "x", "registeredModels": ["*"]}]}, "PEM"),
-        ({"releaseKeys": [{"publicKey": pem(OLD), "registeredModels": []}]}, "registeredModels"),
+        (
+            {"releaseKeys": [{"publicKey": pem(OLD), "registeredModels": []}]},
+            "json: releaseKeys.0.registeredModels: ",
+        ),
         ({"revokedKeys": ["zz"]}, "revokedKeys"),
     ],
 )
@@ -116,3 +119,16 @@ def test_a_duplicate_key_inside_what_root_signed_is_refused() -> None:
     twice = body[:-1] + b',"sequence":99}'
     with pytest.raises(SignatureError, match="stands twice"):
         trust.open_trust(dsse.canonical(dsse.seal(twice, trust.PAYLOAD_TYPE, ROOT)), ROOT.public_key())
+
+
+def test_a_genuine_permit_that_says_nonsense_names_the_place() -> None:
+    body = {
+        "registeredModel": "nilm",
+        "node": "*",
+        "fromSequence": "x",
+        "toManifest": "sha256:" + "0" * 64,
+        "notAfter": 1,
+    }
+    signed = dsse.canonical(dsse.seal(dsse.canonical(body), permit.PAYLOAD_TYPE, PERMIT)).decode()
+    with pytest.raises(SignatureError, match=r"^permit\.fromSequence: "):
+        permit.open_permit(signed, {identity(PERMIT): PERMIT.public_key()})

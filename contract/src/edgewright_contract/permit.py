@@ -10,7 +10,7 @@ from pydantic import Field, ValidationError
 from edgewright_contract import dsse, strictjson
 from edgewright_contract.digests import Digest
 from edgewright_contract.dsse import SignatureError
-from edgewright_contract.models import SignedModel
+from edgewright_contract.models import SignedModel, first_fault
 
 PAYLOAD_TYPE: Final = "application/vnd.edgewright.permit+json"
 MAX_PERMIT_BYTES: Final = 4096
@@ -47,7 +47,7 @@ def open_permit(text: str, permit_keys: Mapping[str, ec.EllipticCurvePublicKey])
     except strictjson.StrictJsonError as error:
         raise SignatureError(str(error)) from None
     except ValidationError as error:
-        raise SignatureError(f"permit: {error.errors()[0]['loc']}: {error.errors()[0]['msg']}") from None
+        raise SignatureError(first_fault(error, "permit")) from None
 
 
 def peek(text: str) -> Permit | None:

@@ -11,7 +11,7 @@ from pydantic import Field, ValidationError
 from edgewright_contract import bundle, dsse, keys, names, strictjson
 from edgewright_contract.digests import Digest, digest_of
 from edgewright_contract.dsse import SignatureError
-from edgewright_contract.models import SignedModel
+from edgewright_contract.models import SignedModel, first_fault
 
 PAYLOAD_TYPE: Final = "application/vnd.edgewright.trust+json"
 
@@ -78,7 +78,7 @@ def open_trust(data: bytes, root: ec.EllipticCurvePublicKey) -> OpenedTrust:
     except (strictjson.StrictJsonError, keys.KeyFormatError) as error:
         raise SignatureError(str(error)) from None
     except ValidationError as error:
-        raise SignatureError(f"trust.json: {error.errors()[0]['loc']}: {error.errors()[0]['msg']}") from None
+        raise SignatureError(f"{names.TRUST_FILE}: {first_fault(error, whole='top level')}") from None
     revoked = set(trust.revoked_keys)
     return OpenedTrust(
         digest_of(data),

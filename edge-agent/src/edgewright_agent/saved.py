@@ -13,6 +13,7 @@ from pydantic import BaseModel, ValidationError
 from edgewright_agent import disk
 from edgewright_agent.disk import FileOps
 from edgewright_contract.digests import digest_of
+from edgewright_contract.models import first_fault
 
 _LOG = logging.getLogger(__name__)
 MAX_BYTES: Final = 4 * 1024 * 1024
@@ -52,7 +53,7 @@ class Saved(Generic[_Kind]):
             except OSError as error:
                 unreadable = StateError(f"{path}: {error.strerror}")
             except ValidationError as error:
-                self._put_aside(path, f"{error.errors()[0]['loc']}: {error.errors()[0]['msg']}")
+                self._put_aside(path, first_fault(error, whole="top level"))
             except ValueError as error:
                 self._put_aside(path, str(error))
             else:

@@ -3,6 +3,8 @@
 Examples:
   python bench/serving.py                 all peers, about 15 minutes after the first run, which installs them
   python bench/serving.py --quick --json  two peers, closed loop only, under a minute once they are installed
+  python bench/serving.py --parts pauses --out FILE
+                                          one part of it, put into a file that holds the others
 """
 
 import argparse
@@ -34,6 +36,8 @@ LARGE, SMALL = 88, 16
 """Channels: about 120 µs and 20 µs on the machine that the goals were set on."""
 TRANSPORTS: Final = ("transportUnix", "transportTcp")
 """A uvloop server that answers constant bytes: what the machine takes for a round trip."""
+PARTS: Final = ("closed", "pauses", "throughput", "bounds")
+"""Latency in a closed loop and with pauses, requests a second when saturated, ours with a small model and overload."""
 OUR_DOORS: Final = ("unix", "httpBinary", "httpJson", "grpc")
 
 
@@ -181,28 +185,29 @@ def machine() -> dict[str, Any]:
     return {"cpu": model, "cores": os.cpu_count(), "python": sys.version.split()[0], "load": os.getloadavg()[0]}
 
 
-def measure(bench: Bench, names: Sequence[str]) -> dict[str, Any]:
-    """Everything, as one JSON object."""
+def measure(bench: Bench, names: Sequence[str], parts: Sequence[str]) -> dict[str, Any]:
+    """These parts, as one JSON object."""
+    result: dict[str, Any] = {"missing": bench.missing}
     agent, processes = Agent(bench.folder / "agent", grpc=True), []
     try:
         agent.go_live(bench.large)
-        processes, peer_doors = bench.start_peers(names)
-        echo, echo_doors = bench.start_echo(bench.our_doors(agent))
-        processes.append(echo)
-        doors = [*bench.our_doors(agent), *echo_doors, *peer_doors]
-        latencies = bench.latencies(doors, 0.0)
-        ours, peers, ratio = figures(latencies)
-        result: dict[str, Any] = {"ours": ours, "peers": peers, "ratio": ratio, "missing": bench.missing}
-        result["machine"] = machine()
-        if not bench.quick:
-            result["pauses"] = {
-                f"{pause * 1e3:g} ms": figures(bench.latencies(doors, pause)) for pause in (0.001, 0.01)
-            }
+        if set(parts) & {"closed", "pauses", "throughput"}:
+            processes, peer_doors = bench.start_peers(names)
+            echo, echo_doors = bench.start_echo(bench.our_doors(agent))
+            processes.append(echo)
+            doors = [*bench.our_doors(agent), *echo_doors, *peer_doors]
+        if "closed" in parts:
+            ours, peers, ratio = figures(bench.latencies(doors, 0.0))
+            result |= {"ours": ours, "peers": peers, "ratio": ratio, "machine": machine()}
+        if "pauses" in parts:
+            pauses = (0.001, 0.01)
+            result["pauses"] = {f"{pause * 1e3:g} ms": figures(bench.latencies(doors, pause)) for pause in pauses}
+        if "throughput" in parts:
             result["throughput"] = {str(count): bench.throughput(doors, count) for count in (8, 32)}
         for process in processes:
             end(process)
         processes = []
-        if not bench.quick:
+        if "bounds" in parts:
             result["small"] = small_model(bench, agent)
             agent.go_live(bench.large | {"manifest": "sha256:" + "c" * 64})
             result["overload"] = overload.measure(bench.client, bench.our_doors(agent)[1], agent, bench.folder, say)
@@ -249,22 +254,29 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--json", action="store_true", help="the last line is one JSON object")
     parser.add_argument("--rounds", type=int, help="alternating rounds (5)")
     parser.add_argument("--only", nargs="*", default=[], help="names of peers")
-    parser.add_argument("--out", type=Path, help="also write the JSON here")
+    parser.add_argument("--parts", nargs="*", choices=PARTS, help="only these parts")
+    parser.add_argument("--out", type=Path, help="also write the JSON here; with --parts the others' figures stay")
     arguments = parser.parse_args(argv)
     names = arguments.only or (catalog.QUICK if arguments.quick else ())
+    parts = arguments.parts or (("closed",) if arguments.quick else PARTS)
     began = time.monotonic()
     with tempfile.TemporaryDirectory(prefix="edgewright-bench-") as folder:
         try:
-            result = measure(Bench(arguments, Path(folder)), names)
+            result = measure(Bench(arguments, Path(folder)), names, parts)
         except Unavailable as error:
             say(f"bench/serving.py: {error}")
             return 1
-    result["seconds"] = round(time.monotonic() - began)
+    if arguments.parts and arguments.out and arguments.out.exists():
+        former = json.loads(arguments.out.read_text())
+        result = {**former, **result, "missing": {**former["missing"], **result["missing"]}}
+    else:
+        result["seconds"] = round(time.monotonic() - began)
     if arguments.quick:
         result["leftOut"] = (
             "peers but MLServer REST/gRPC with parallel_workers=0 and FastAPI; pauses; throughput; overload"
         )
-    print(table(result))
+    if "ours" in result:
+        print(table(result))
     if arguments.quick:
         print(f"\nLeft out by --quick: {result['leftOut']}.")
     deliver(result, arguments.out, as_json=arguments.json, ensure_ascii=False)

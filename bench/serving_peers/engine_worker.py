@@ -8,6 +8,8 @@ from pathlib import Path
 
 import numpy as np
 
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
 Run = Callable[[np.ndarray], np.ndarray]
 
 
@@ -74,13 +76,62 @@ def tvm(model: str) -> Run:
     return lambda x: machine["main"](tvm.runtime.tensor(x)).numpy()
 
 
+def litert(model: str) -> Run:
+    from ai_edge_litert.interpreter import Interpreter
+    from serving_peers import other_formats
+
+    interpreter = Interpreter(model_content=other_formats.litert(other_formats.read(model)), num_threads=1)
+    interpreter.allocate_tensors()
+    into, out = interpreter.get_input_details()[0]["index"], interpreter.get_output_details()[0]["index"]
+
+    def run(x: np.ndarray) -> np.ndarray:
+        interpreter.set_tensor(into, x)
+        interpreter.invoke()
+        return interpreter.get_tensor(out)
+
+    return run
+
+
+def ncnn(model: str) -> Run:
+    return _ncnn(model, flat=True)
+
+
+def ncnn_2d(model: str) -> Run:
+    return _ncnn(model, flat=False)
+
+
+def _ncnn(model: str, *, flat: bool) -> Run:
+    import ncnn
+    from serving_peers import other_formats
+
+    text, weights = other_formats.ncnn(other_formats.read(model), flat=flat)
+    files = [Path(model).with_suffix(end) for end in (f".{flat}.param", f".{flat}.bin")]
+    files[0].write_text(text)
+    files[1].write_bytes(weights)
+    net = ncnn.Net()
+    net.opt.num_threads = 1
+    net.opt.use_fp16_packed = net.opt.use_fp16_storage = net.opt.use_fp16_arithmetic = False
+    if net.load_param(str(files[0])) or net.load_model(str(files[1])):
+        raise ValueError("ncnn does not take what was written for it")
+
+    def run(x: np.ndarray) -> np.ndarray:
+        extractor = net.create_extractor()
+        extractor.input("watts", ncnn.Mat(x[0] if flat else x))
+        return np.array(extractor.extract("probabilities")[1])
+
+    return run
+
+
 def _width(model: str) -> int:
     return int(Path(model).with_suffix(".width").read_text())
 
 
+ENGINES = {item.__name__: item for item in (onnxruntime, openvino, mnn, tvm, litert, ncnn, ncnn_2d)}
+
+
 def main() -> None:
     engine, model, seconds = sys.argv[1], sys.argv[2], float(sys.argv[3])
-    run = {"onnxruntime": onnxruntime, "openvino": openvino, "mnn": mnn, "tvm": tvm}[engine](model)
+    run = ENGINES[engine](model)
     x = np.random.default_rng(1).uniform(0, 2000, (1, 1, _width(model))).astype(np.float32)
     for _ in range(50):
         answer = run(x)

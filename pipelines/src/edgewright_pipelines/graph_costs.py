@@ -43,11 +43,13 @@ def _macs(node: onnx.NodeProto, weight: tuple[int, ...], output: tuple[int, ...]
 
 
 def _held(name: str, source: dict[str, onnx.NodeProto], sizes: dict[str, tuple[int, ...]]) -> tuple[int, ...] | None:
-    """Shape of the constant behind `name`, through DequantizeLinear."""
-    if name in sizes:
-        return sizes[name]
-    node = source.get(name)
-    return sizes.get(node.input[0]) if node is not None and node.op_type == "DequantizeLinear" else None
+    """Shape of the constant behind `name`, through DequantizeLinear and the Cast before it."""
+    while name not in sizes:
+        node = source.get(name)
+        if node is None or node.op_type not in ("DequantizeLinear", "Cast"):
+            return None
+        name = node.input[0]
+    return sizes[name]
 
 
 def _shapes(graph: onnx.GraphProto) -> dict[str, tuple[int, ...]]:

@@ -21,6 +21,7 @@ from edgewright_pipelines.session import INPUT, opened
 
 CALIBRATION_BATCH = 32
 LOUDEST = 99.0  # decibels of a layer without any error
+_WHOLE = {onnx.TensorProto.INT8, onnx.TensorProto.INT4}
 _CHAIN = {"Relu", "Clip", "QuantizeLinear", "DequantizeLinear"}
 
 
@@ -28,12 +29,13 @@ _CHAIN = {"Relu", "Clip", "QuantizeLinear", "DequantizeLinear"}
 class Scheme:
     """How numbers are rounded: weights signed and per channel, activations per tensor; see `scheme_for`.
 
-    reduce_range: 7-bit weights.
+    reduce_range: 7-bit weights; weight_bits: 4 where the weights of a training aware of rounding have 15 levels.
     """
 
     activation: QuantType = QuantType.QUInt8
     weight: QuantType = QuantType.QInt8
     reduce_range: bool = True
+    weight_bits: int = 8
     operators: tuple[str, ...] = ("Conv", "Gemm", "Relu", "Clip", "MaxPool", "AveragePool", "Concat")
 
 
@@ -119,16 +121,22 @@ class _Windows(CalibrationDataReader):  # type: ignore[misc]
 
 
 def in_float(model: bytes) -> tuple[str, ...]:
-    """Layers whose weights are not INT8, as `Conv 3` (the fourth layer): a way that left them out without a word."""
+    """Layers whose weights are neither INT8 nor INT4, as `Conv 3` (the fourth layer), left out without a word."""
     graph = onnx.load_from_string(model).graph
     types = {tensor.name: tensor.data_type for tensor in graph.initializer}
     source = {output: node for node in graph.node for output in node.output}
     left = []
     for index, node in enumerate(layers(graph)):
         behind = source.get(node.input[1])
-        if behind is None or types.get(behind.input[0]) != onnx.TensorProto.INT8:
+        if behind is None or types.get(_stored(behind.input[0], source)) not in _WHOLE:
             left.append(_named(index, node))
     return tuple(left)
+
+
+def _stored(name: str, source: dict[str, onnx.NodeProto]) -> str:
+    """The weight itself, through the cast behind one of 4 bits."""
+    node = source.get(name)
+    return node.input[0] if node is not None and node.op_type == "Cast" else name
 
 
 def noise(exact: bytes, rounded: bytes, windows: npt.NDArray[Any]) -> dict[str, float]:

@@ -13,7 +13,9 @@ from edgewright_pipelines.pt2e import QuantizationAnnotation, QuantizationSpec, 
 from edgewright_pipelines.quantize import Scheme
 
 AVERAGING = 0.05  # how fast the range of a value follows the batches
+NIBBLE = 7  # largest weight of 4 bits
 NARROWEST = 2.0**-20  # least scale, so that a value that is always 0 divides by something
+CUTS = tuple(part / 100 for part in range(30, 102, 2))  # of a channel's largest weight
 ANNOTATION = "quantization_annotation"
 
 _aten = torch.ops.aten
@@ -24,6 +26,11 @@ _POOLS = {_aten.avg_pool2d.default, _aten.avg_pool1d.default, _aten.adaptive_avg
 _SAME = {_aten.max_pool2d.default, _aten.flatten.using_ints, _aten.reshape.default, _aten.view.default}
 _JOINS = {_aten.cat.default}
 _LOGARITHMS = {_aten.log.default, _aten.log1p.default}
+
+
+def largest(scheme: Scheme) -> int:
+    """Largest rounded weight."""
+    return NIBBLE if scheme.weight_bits == 4 else 64 if scheme.reduce_range else 127
 
 
 class Rounding(Quantizer):  # type: ignore[misc]
@@ -67,6 +74,22 @@ class Rounding(Quantizer):  # type: ignore[misc]
         return SharedQuantizationSpec(node) if _rounded(node) else self.activation
 
 
+def clipped(weight: torch.Tensor, most: int) -> torch.Tensor:
+    """A weight whose outliers are cut, each channel where rounding to -most..most then errs least (in squares).
+
+    With few levels one large weight would leave all others of its channel too coarse a step.
+    """
+    rows = weight.flatten(1)
+    largest = rows.abs().amax(1, keepdim=True).clamp(min=NARROWEST)
+    best, least = rows, torch.full_like(largest, torch.inf)
+    for part in CUTS:
+        cut = rows.clamp(-part * largest, part * largest)
+        scale = part * largest / most
+        error = ((cut / scale).round() * scale - rows).square().sum(1, keepdim=True)
+        best, least = torch.where(error < least, cut, best), torch.minimum(error, least)
+    return best.reshape(weight.shape)
+
+
 def before_logarithm(model: fx.GraphModule) -> set[fx.Node]:
     """Values in watts, of which 256 even levels would lose every small appliance."""
     found: set[fx.Node] = set()
@@ -105,7 +128,7 @@ def _activation(scheme: Scheme) -> QuantizationSpec:
 
 
 def _weight(scheme: Scheme) -> QuantizationSpec:
-    most = 64 if scheme.reduce_range else 127
+    most = largest(scheme)
     return QuantizationSpec(
         dtype=torch.int8,
         quant_min=-most,

@@ -6,7 +6,8 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from edgewright_pipelines import networks, prune
+from edgewright_pipelines import networks, prune, ramps
+from edgewright_pipelines.networks.rhythm import RAMPS
 from edgewright_pipelines.prune import Audit, LayerAudit
 from edgewright_pipelines.recipe import Importance, Network, NetworkKind, Pruning, Scope
 from edgewright_pipelines.selection import keep, rounded, weakest
@@ -24,8 +25,8 @@ def _network(kind=NetworkKind.THERMOMETER_CNN, channels=(16, 32, 24)):
     return networks.build(shape, 512, 7, seed=1).eval()
 
 
-def _point(importance=Importance.L2, scope=Scope.LOCAL, ratio=0.5):
-    return Pruning(importance=importance, scope=scope, ratio=ratio)
+def _point(importance=Importance.L2, scope=Scope.LOCAL, ratio=0.5, ramps=0.0):
+    return Pruning(importance=importance, scope=scope, ratio=ratio, ramps=ramps)
 
 
 @pytest.mark.parametrize("importance", list(Importance))
@@ -55,6 +56,65 @@ def test_local_pruning_does_in_each_layer_what_was_asked(calibration):
     assert audit.errors == ()
 
 
+@pytest.mark.parametrize("importance", list(Importance))
+def test_ramps_leave_as_a_group_of_their_own_and_stand_in_the_audit(importance, calibration):
+    network = _network()
+    whole = network.rhythm.channels
+    shrunk = prune.shrink(network, _point(importance, Scope.GLOBAL, 0.25, ramps=0.75), calibration)
+    (layer,) = [layer for layer in shrunk.audit.layers if layer.layer == ramps.NAME]
+    assert (layer.before, layer.requested) == (whole, whole / 4)
+    assert layer.achieved == shrunk.network.ramps().weight.shape[1] == pytest.approx(whole / 4, abs=4)
+    assert shrunk.audit.errors == ()
+    assert network.rhythm.channels == whole
+    assert torch.isfinite(shrunk.network(torch.from_numpy(calibration.watts))).all()
+
+
+def test_dropping_ramps_is_leaving_out_their_columns(calibration):
+    dropped, zeroed = _network(), _network()
+    kept = [index for index in range(dropped.rhythm.channels) if index % 3]
+    dropped.keep_ramps(kept)
+    with torch.no_grad():
+        zeroed.ramps().weight[:, ::3] = 0.0
+    watts = torch.from_numpy(calibration.watts)
+    assert torch.allclose(dropped(watts), zeroed(watts), atol=1e-5)
+
+
+@pytest.mark.parametrize("importance", [Importance.L1, Importance.L2])
+def test_ramps_that_nobody_weighs_go_first(importance, calibration):
+    network = _network()
+    heavy = list(range(0, network.rhythm.channels, 4))
+    with torch.no_grad():
+        weights = network.ramps().weight
+        light = torch.ones(network.rhythm.channels, dtype=torch.bool)
+        light[heavy] = False
+        weights[:, light] = 0.0
+        weights[:, heavy] += 0.1
+    shrunk = prune.shrink(network, _point(importance, ratio=0.25, ramps=0.75), calibration, round_to=1).network
+    assert shrunk.ramps().weight.abs().sum((0, 2, 3)).min() > 0
+    assert torch.equal(shrunk.rhythm.rows, torch.tensor(heavy) // RAMPS)
+
+
+def test_by_taylor_a_ramp_is_worth_what_its_weights_change_in_the_loss():
+    layer = torch.nn.Conv2d(3, 2, 1, bias=False)
+    with torch.no_grad():
+        layer.weight[:] = torch.tensor([[1.0, 2.0, -3.0], [0.0, 1.0, 1.0]]).reshape(2, 3, 1, 1)
+    layer.weight.grad = torch.tensor([[2.0, -1.0, 1.0], [9.0, 1.0, 0.0]]).reshape(2, 3, 1, 1)
+    assert ramps.worth(layer, _point(Importance.TAYLOR), 0).tolist() == [2.0, 3.0, 3.0]
+
+
+def test_ramps_that_must_stay_whole_are_an_error_and_not_a_surprise():
+    left = Audit(0.5, 8, (LayerAudit(ramps.NAME, 1056, 528, 1056),), 10, 5)
+    assert left.errors[0].startswith("Layer ramps kept all 1056 channels although 528 should go")
+
+
+def test_a_later_round_counts_from_the_network_before_the_first(calibration):
+    first = prune.shrink(_network(), _point(ratio=0.25, ramps=0.5), calibration)
+    last = prune.shrink(first.network, _point(ratio=0.5, ramps=0.75), calibration, since=first.audit).audit
+    once = prune.shrink(_network(), _point(ratio=0.5, ramps=0.75), calibration).audit
+    assert last.layers == once.layers
+    assert (last.parameters_before, last.parameters_after) == (once.parameters_before, once.parameters_after)
+
+
 @pytest.mark.parametrize("ratio", [0.84, 0.875, 0.9])
 def test_small_layers_shrink_at_ratios_where_rounding_down_would_leave_them_whole(ratio, calibration):
     """torch-pruning by itself: 32 channels, 27 or 28 to go, round_to 8 keeps 0, so it silently keeps all 32."""
@@ -78,7 +138,8 @@ def test_a_layer_that_lost_far_more_than_was_asked_is_an_error_too():
 @pytest.mark.parametrize("kind", list(NetworkKind))
 def test_a_shell_takes_the_weights_of_a_pruned_network_and_answers_alike(kind, calibration):
     network = _network(kind)
-    shrunk = prune.shrink(network, _point(), calibration)
+    ratio = 0.75 if kind is NetworkKind.THERMOMETER_CNN else 0.0
+    shrunk = prune.shrink(network, _point(Importance.TAYLOR, ramps=ratio), calibration)
     widths = {layer.layer: layer.achieved for layer in shrunk.audit.layers}
     watts = torch.from_numpy(calibration.watts)
     shell = prune.narrowed(network, widths, watts[:2])
@@ -167,6 +228,16 @@ def test_rounding_is_the_nearest_multiple_within_the_layer(kept, before, round_t
     assert result == before or result % round_to == 0
     if round_to <= min(kept, before) and result < before:
         assert abs(result - min(kept, before)) <= round_to / 2
+
+
+def test_later_rounds_take_what_is_missing_of_the_whole():
+    left = {"strong": torch.full((12,), 2.0), "weak": torch.linspace(0, 1, 12)}
+    before = {"strong": 16, "weak": 16, "ramps": 99}
+    assert keep(left, 0.5, Scope.GLOBAL, before) == {"strong": 12, "weak": 4}
+    assert keep(left, 0.5, Scope.LOCAL, before) == {"strong": 8, "weak": 8}
+    assert (
+        keep(left, 0.125, Scope.GLOBAL, before) == keep(left, 0.125, Scope.LOCAL, before) == {"strong": 12, "weak": 12}
+    )
 
 
 def test_the_weakest_go():

@@ -76,6 +76,29 @@ def test_a_prior_shift_of_zero_leaves_the_key_of_what_was_decided_without_it(wri
     assert plain.digest() == named.digest() != shifted.digest()
 
 
+def test_a_point_says_only_what_is_set_so_that_older_points_keep_their_hash(write):
+    plain = '{importance="l2", scope="global", ratio=0.25}'
+    full = '{importance="l2", scope="global", ratio=0.25, ramps=0.8, rounds=2, finetune_steps=9, ways=["qat4"]}'
+    points = load(write(f'name="m"\ncompression.pruning=[{plain}, {full}]')).compression.pruning
+    assert points[0].model_dump(mode="json") == {"importance": "l2", "scope": "global", "ratio": 0.25}
+    assert points[1].model_dump(mode="json") == {
+        "importance": "l2",
+        "scope": "global",
+        "ratio": 0.25,
+        "ramps": 0.8,
+        "rounds": 2,
+        "finetune_steps": 9,
+        "ways": ["qat4"],
+    }
+    assert [point.name for point in points] == ["l2-global-25", "l2-global-25-ramps-80"]
+
+
+def test_ramps_are_refused_where_the_network_has_none(write):
+    point = '{importance="l2", scope="global", ratio=0.25, ramps=0.8}'
+    message = refusal(write(f'name="m"\nnetwork.kind="study-cnn"\ncompression.pruning=[{point}]'))
+    assert "has no ramps" in message
+
+
 def test_digest_depends_on_values_and_not_on_how_they_are_written(write):
     first = load(write('name = "m"\nseed = 3\n[window]\nseconds = 4096\nhop_seconds = 512'))
     second = load(write('seed = 3\nname = "m"  # other order, defaults left out'))

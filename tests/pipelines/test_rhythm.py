@@ -1,5 +1,7 @@
 """What the rhythm says of windows whose seconds are known, and where its knots are laid."""
 
+import copy
+
 import pytest
 import torch
 
@@ -87,3 +89,48 @@ def test_knots_lie_where_the_windows_are_and_rise():
     assert filled[0] > 0.9
     assert filled[1] == pytest.approx(0.5, abs=0.05)
     assert (rhythm.starts[:, 1:] > rhythm.starts[:, :-1]).all()
+
+
+def _busy():
+    """A rhythm whose knots were laid, and bins that it was not laid for, with the front's logarithms."""
+    rhythm, front = Rhythm(BIN, len(KNOTS)), Front(BIN)
+    bins = torch.randint(0, 400, (64, 16, BIN), generator=torch.Generator().manual_seed(1)).float()
+    rhythm.adapt(bins, front.logarithms(bins))
+    bins = torch.randint(0, 90, (8, 16, BIN), generator=torch.Generator().manual_seed(2)).float()
+    return rhythm, bins, front.logarithms(bins)
+
+
+def test_ramps_that_are_kept_say_what_they_said_in_the_grid_also_after_a_second_time():
+    rhythm, bins, logs = _busy()
+    whole = rhythm(bins, logs)
+    rhythm.keep([3, 40, 41, 500, 1055])
+    assert rhythm.channels == 5
+    assert torch.equal(rhythm(bins, logs), whole[:, [3, 40, 41, 500, 1055]])
+    rhythm.keep([1, 4])
+    assert torch.equal(rhythm(bins, logs), whole[:, [40, 1055]])
+
+
+def test_a_lean_rhythm_computes_only_what_is_read_and_says_the_same():
+    rhythm, bins, logs = _busy()
+    first = {"power": 0, "change": len(LAGS), "step": 2 * len(LAGS) + SIGNALS}
+    first["level"] = first["step"] + len(STEPS)
+    read = [first["power"] + 2, first["change"] + 2, first["change"] + 7, first["step"] + 1, first["level"] + 24]
+    rhythm.keep([statistic * RAMPS + ramp for statistic in read for ramp in (0, 5)])
+    lean = copy.deepcopy(rhythm)
+    lean.lean()
+    assert [int(lag) for lag in lean.lags] == [0, LAGS[2], LAGS[7]]
+    assert lean.steps.flatten().tolist() == [STEPS[1]]
+    assert lean.levels.flatten().tolist() == [LEVELS[24]]
+    assert lean.statistics(bins, logs).shape == (8, 2 * 2 + SIGNALS + 1 + 1 + 3 * len(KNOTS))
+    assert torch.allclose(lean(bins, logs), rhythm(bins, logs), atol=1e-6)
+
+
+def test_a_rhythm_of_one_ramp_and_one_with_all_can_be_made_lean():
+    rhythm, bins, logs = _busy()
+    whole = rhythm(bins, logs)
+    rhythm.lean()
+    assert torch.equal(rhythm(bins, logs), whole)
+    rhythm.keep([1055])
+    rhythm.lean()
+    assert rhythm.statistics(bins, logs).shape[1] == SIGNALS * 2 + 1 + 1 + 3 * len(KNOTS)
+    assert torch.allclose(rhythm(bins, logs), whole[:, 1055:], atol=1e-6)

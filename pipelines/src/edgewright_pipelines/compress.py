@@ -14,7 +14,7 @@ from typing import Any, Final
 import numpy as np
 import torch
 
-from edgewright_pipelines import audit, export, layout, machine, prune, quantize
+from edgewright_pipelines import audit, export, layout, machine, nibbles, prune, quantize, rounds
 from edgewright_pipelines.networks import Classifier
 from edgewright_pipelines.recipe import Precision, Pruning, Recipe, Way
 from edgewright_pipelines.splits import Split
@@ -74,28 +74,26 @@ class Compressor:
         """The FP32 file of one network and its INT8 files."""
         compression = self.recipe.compression
         parent = self.fp32(kept)
-        ways = compression.ways if Precision.INT8 in compression.precisions else ()
+        ways = (kept.point and kept.point.ways) or compression.ways
+        ways = ways if Precision.INT8 in compression.precisions else ()
         return (parent, *(self.int8(kept, parent, base, way) for way in ways))
 
     def pruned(self, base: Kept, point: Pruning) -> Kept:
         """Pruned and fine-tuned towards the labels and the base's answers."""
         compression = self.recipe.compression
-        steps = self._steps(f"pruning {point.name}")
 
         def make() -> bytes:
-            shrunk = prune.shrink(
+            done = rounds.pruned(
                 base.network,
                 point,
                 self._labelled(),
-                round_to=compression.round_to,
-                seed=self.recipe.seed,
-                loss=self.task.loss,
+                self.split,
+                self.recipe,
+                self.task,
+                self._steps(f"pruning {point.name}"),
             )
-            tuned = self.task.finetune(
-                shrunk.network, base.network, self.split, self.recipe, seed=self.recipe.seed, report=steps
-            )
-            facts = audit.Facts(0.0, shrunk.audit).as_json()["pruning"]
-            return _packed(facts, _weights(tuned.network))
+            facts = audit.Facts(0.0, done.audit).as_json()["pruning"]
+            return _packed(facts, _weights(done.network))
 
         how = compression.model_dump(mode="json", include={"round_to", "finetune_steps", "finetune_learning_rate"})
         decided = self._decided(point=point.model_dump(mode="json"), compression=how)
@@ -137,6 +135,7 @@ class Compressor:
         def make() -> bytes:
             rounded, exact = self._rounded(kept, parent, base, way, name)
             sharp = self.task.sharpened(rounded, self.validation)
+            sharp = nibbles.packed(sharp) if way is Way.QAT4 else sharp
             noise = quantize.noise(exact, rounded, self._judged())
             return _packed({"noise": noise, "in_float": quantize.in_float(sharp)}, sharp)
 
@@ -151,6 +150,7 @@ class Compressor:
         """The INT8 file, and the FP32 file whose layers it rounds."""
         processor = machine.described()
         scheme = quantize.scheme_for(str(processor["architecture"]), str(processor["simd"]))
+        scheme = replace(scheme, weight_bits=4) if way is Way.QAT4 else scheme
         if way is Way.PTQ:
             self.report(f"rounding ({name})", 0.0)
             return quantize.to_int8(parent.onnx, self._labelled().watts[:, 0, :], scheme), parent.onnx

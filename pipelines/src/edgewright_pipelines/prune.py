@@ -1,4 +1,4 @@
-"""Stage `train.fit → prune.shrink → train.finetune → export.to_onnx`: whole channels leave a trained network."""
+"""Inside `rounds.pruned`, before `train.finetune`: whole channels, and ramps, leave a trained network."""
 
 import copy
 from collections.abc import Callable, Mapping
@@ -13,6 +13,7 @@ from torch import nn
 from torch.nn import functional
 from torch_pruning.dependency import Group
 
+from edgewright_pipelines import ramps
 from edgewright_pipelines.networks import Classifier
 from edgewright_pipelines.recipe import Importance, Pruning
 from edgewright_pipelines.selection import keep, rounded, weakest
@@ -103,36 +104,55 @@ def shrink(
     round_to: int = 8,
     seed: int = 0,
     loss: Loss = functional.cross_entropy,
+    since: Audit | None = None,
 ) -> Shrunk:
     """Prune a copy of `network` to one point of the grid; the output layer and fixed layers keep all their channels.
 
+    since: what an earlier round did; the point's ratios are then of the network before that, and so is the audit.
     What was not done as asked stands in the audit's errors, by which `audit.judge` refuses the variant.
     Raises PruningError if the pruned network does not run.
     """
     network = copy.deepcopy(network).eval()
-    before = _parameters(network)
+    parameters = since.parameters_before if since else _parameters(network)
     if point.importance is Importance.TAYLOR:
         _gradients(network, calibration, loss)
     graph = torch_pruning.DependencyGraph().build_dependency(network, torch.from_numpy(calibration.watts[:2]))
     groups = _groups(graph, network)
     scores = _scores(groups, point, seed)
-    wanted = keep(scores, point.ratio, point.scope)
-    layers = tuple(_cut(graph, network, name, scores[name], wanted[name], round_to) for name in groups)
+    before = _before(network, scores, since)
+    reading = network.ramps() if point.ramps else None
+    worth = None if reading is None else ramps.worth(reading, point, seed)
+    wanted = keep(scores, point.ratio, point.scope, before)
+    layers = [_cut(graph, network, name, scores[name], wanted[name], before[name], round_to) for name in groups]
+    if worth is not None:
+        layers.append(_cut_ramps(network, worth, point.ramps, before[ramps.NAME], round_to))
     for parameter in network.parameters():
         parameter.grad = None
-    audit = Audit(point.ratio, round_to, layers, before, _parameters(network))
+    audit = Audit(point.ratio, round_to, tuple(layers), parameters, _parameters(network))
     _check(network, calibration)
     return Shrunk(network, audit)
 
 
 def narrowed(network: Classifier, widths: Mapping[str, int], example: torch.Tensor) -> Classifier:
-    """A copy with so many channels in each named layer, whichever they are: a shell for weights pruned earlier."""
+    """A copy with so many channels in each named layer, and ramps, whichever they are: a shell for weights pruned
+    earlier.
+    """
     network = copy.deepcopy(network).eval()
     graph = torch_pruning.DependencyGraph().build_dependency(network, example)
     for name in _groups(graph, network):
         before = _channels(network.get_submodule(name))
         _remove(graph, network, name, list(range(widths[name], before)))
+    if ramps.NAME in widths:
+        network.keep_ramps(range(widths[ramps.NAME]))
     return network
+
+
+def _before(network: Classifier, scores: Mapping[str, torch.Tensor], since: Audit | None) -> dict[str, int]:
+    """Channels of each layer, and ramps, before anything was pruned."""
+    reading = network.ramps()
+    now = {name: len(score) for name, score in scores.items()}
+    now |= {} if reading is None else {ramps.NAME: reading.in_channels}
+    return now | ({layer.layer: layer.before for layer in since.layers} if since else {})
 
 
 def _gradients(network: Classifier, calibration: Calibration, loss: Loss) -> None:
@@ -172,11 +192,20 @@ def _cut(
     name: str,
     score: torch.Tensor,
     requested: int,
+    before: int,
     round_to: int,
 ) -> LayerAudit:
-    before = len(score)
-    _remove(graph, network, name, weakest(score, rounded(requested, before, round_to)))
+    _remove(graph, network, name, weakest(score, rounded(requested, len(score), round_to)))
     return LayerAudit(name, before, requested, _channels(network.get_submodule(name)))
+
+
+def _cut_ramps(network: Classifier, worth: torch.Tensor, ratio: float, before: int, round_to: int) -> LayerAudit:
+    requested = min(round(before * (1 - ratio)), len(worth))
+    gone = set(weakest(worth, rounded(requested, len(worth), round_to)))
+    network.keep_ramps([index for index in range(len(worth)) if index not in gone])
+    reading = network.ramps()
+    assert reading is not None  # noqa: S101 (for the type checker)
+    return LayerAudit(ramps.NAME, before, requested, int(reading.weight.shape[1]))
 
 
 def _remove(graph: torch_pruning.DependencyGraph, network: Classifier, name: str, gone: list[int]) -> None:

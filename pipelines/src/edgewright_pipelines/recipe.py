@@ -85,6 +85,10 @@ class Recipe(Section):
                 f"compression.round_to = {self.compression.round_to} is more than the narrowest entry of"
                 f" network.channels, {min(self.network.channels)}, so that layer could not be pruned; use at most that"
             )
+        if self.network.kind is NetworkKind.STUDY_CNN and any(point.ramps for point in self.compression.pruning):
+            raise ValueError(
+                f'compression.pruning asks for ramps, but "{self.network.kind}" has no ramps; leave them out'
+            )
         return self
 
     def digest(self) -> str:

@@ -29,10 +29,11 @@ class NetworkKind(StrEnum):
 
 
 class Way(StrEnum):
-    """How INT8 is made: rounded after training, or trained a little more while rounding."""
+    """How INT8 is made: rounded after training, or trained a little more while rounding (qat4: weights of 4 bits)."""
 
     PTQ = "ptq"
     QAT = "qat"
+    QAT4 = "qat4"
 
 
 class Section(BaseModel):
@@ -166,17 +167,43 @@ class Pruning(Section):
     importance: Importance = Field(description='"l1", "l2", "taylor" or "random"')
     scope: Scope = Field(description='"global" or "local"')
     ratio: float = Field(gt=0, lt=1, description="part of the channels to remove: more than 0 and less than 1")
+    # Keys that came later are left out where they are not set, so that what was decided without them keeps its key.
+    ramps: Fraction = Field(
+        0.0,
+        exclude_if=lambda ratio: not ratio,
+        description="part of the rhythm's ramps to remove too: 0 or more and less than 1",
+    )
+    rounds: int = Field(
+        1,
+        ge=1,
+        le=8,
+        exclude_if=lambda rounds: rounds == 1,
+        description="in how many rounds, each with its fine-tuning: 1 to 8",
+    )
+    finetune_steps: int | None = Field(
+        None,
+        ge=0,
+        exclude_if=lambda steps: steps is None,
+        description="in all rounds: a whole number, 0 or more; left out: that of [compression]",
+    )
+    ways: tuple[Way, ...] | None = Field(
+        None,
+        min_length=1,
+        exclude_if=lambda ways: ways is None,
+        description='a list of "ptq", "qat" and "qat4"; left out: that of [compression]',
+    )
 
     @property
     def name(self) -> str:
-        """First part of the variant's name, such as `l2-global-25`."""
-        return f"{self.importance}-{self.scope}-{round(self.ratio * 100)}"
+        """First part of the variant's name, such as `l2-global-25` or `l2-global-25-ramps-80`."""
+        ramps = f"-ramps-{round(self.ramps * 100)}" if self.ramps else ""
+        return f"{self.importance}-{self.scope}-{round(self.ratio * 100)}{ramps}"
 
 
 class Compression(Section):
     """Which variants are made from the trained network."""
 
-    pruning: tuple[Pruning, ...] = Field((), description="a list of {importance, scope, ratio}")
+    pruning: tuple[Pruning, ...] = Field((), description="a list of {importance, scope, ratio, ramps}")
     round_to: int = Field(8, ge=1, le=128, description="pruned channels are a multiple of this: 1 to 128")
     finetune_steps: int = Field(600, ge=0, description="steps after pruning: a whole number, 0 or more")
     finetune_learning_rate: Positive = Field(1e-3, le=1, description="more than 0, at most 1")
@@ -185,14 +212,16 @@ class Compression(Section):
     )
 
     ways: tuple[Way, ...] = Field(
-        (Way.PTQ,), min_length=1, description='how INT8 is made, each beside the other: a list of "ptq" and "qat"'
+        (Way.PTQ,),
+        min_length=1,
+        description='how INT8 is made, each beside the other: a list of "ptq", "qat" and "qat4"',
     )
     qat_steps: int = Field(300, ge=1, description="steps of training aware of rounding: a whole number, 1 or more")
     qat_learning_rate: Positive = Field(2e-4, le=1, description="more than 0, at most 1")
 
     @model_validator(mode="after")
     def _check(self) -> Self:
-        if len(set(self.ways)) != len(self.ways):
+        if any(len(set(ways)) != len(ways) for ways in (self.ways, *(point.ways or () for point in self.pruning))):
             raise ValueError("ways names one way twice; name each once")
         if Precision.FP32 not in self.precisions:
             raise ValueError('precisions lacks "fp32"; every other variant is compared with its fp32 parent, so add it')
@@ -235,7 +264,7 @@ class Sweep(Section):
         (Importance.L1, Importance.L2, Importance.TAYLOR), min_length=1, description="a list of importances"
     )
     scopes: tuple[Scope, ...] = Field(tuple(Scope), min_length=1, description='a list of "global" and "local"')
-    ways: tuple[Way, ...] = Field(tuple(Way), min_length=1, description='a list of "ptq" and "qat"')
+    ways: tuple[Way, ...] = Field(tuple(Way), min_length=1, description='a list of "ptq", "qat" and "qat4"')
 
     @model_validator(mode="after")
     def _check(self) -> Self:

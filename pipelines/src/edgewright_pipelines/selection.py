@@ -11,15 +11,19 @@ import torch
 from edgewright_pipelines.recipe import Scope
 
 
-def keep(scores: Mapping[str, torch.Tensor], ratio: float, scope: Scope) -> dict[str, int]:
+def keep(
+    scores: Mapping[str, torch.Tensor], ratio: float, scope: Scope, before: Mapping[str, int] | None = None
+) -> dict[str, int]:
     """How many channels of each layer should stay, before rounding.
 
-    scores: importance [channels] of each layer, comparable between layers if the scope is global.
+    scores: importance [channels] of each layer, comparable between layers if the scope is global; before: the channels
+    of which `ratio` should be gone, where earlier rounds have taken some already.
     """
+    once = {name: before[name] if before else len(score) for name, score in scores.items()}
     if scope is Scope.LOCAL:
-        return {name: round(len(score) * (1 - ratio)) for name, score in scores.items()}
+        return {name: min(round(once[name] * (1 - ratio)), len(score)) for name, score in scores.items()}
     everything = torch.cat(list(scores.values()))
-    removed = round(len(everything) * ratio)
+    removed = max(0, len(everything) - sum(once.values()) + round(sum(once.values()) * ratio))
     order = torch.argsort(everything, stable=True)
     gone = torch.zeros(len(everything), dtype=torch.bool)
     gone[order[:removed]] = True

@@ -1,5 +1,6 @@
 """What every network family shares with the stages behind it: its last layer, its blocks and who reads them."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -32,6 +33,17 @@ class Classifier(nn.Module):
     def fixed(self) -> tuple[nn.Module, ...]:
         """Layers whose weights are laid by hand and never trained; their size says nothing about their worth."""
         return ()
+
+    def ramps(self) -> nn.Conv2d | None:
+        """The layer that reads ramps laid by hand, of which pruning may drop any; None without such a layer."""
+        return None
+
+    def keep_ramps(self, kept: Sequence[int]) -> None:
+        """Drop all ramps but these, and their columns of the layer."""
+        raise NotImplementedError
+
+    def lean(self) -> None:
+        """Before export: leave out what is computed and read by nobody."""
 
     def readers(self, stage: int) -> tuple[Reader, ...]:
         """Every layer that reads the output of a stage, once batch norms are folded and `before` starts linear."""

@@ -3,7 +3,12 @@
 Appliances in stand-by stand at 1 or 2 W and differ only in when the reading moves. So the window's bins are multiplied
 with one another, which gives the correlation of their seconds at all lags for the price of one matrix product. Each
 number becomes a row of ramps (a piecewise linear encoding: Gorishniy et al., arXiv 2203.05556).
+
+A new network has all ramps of all statistics, a grid. Pruning drops single ramps; what is left is a list, each with the
+statistic that it reads, and statistics that no ramp reads are not computed by what is exported (`lean`).
 """
+
+from collections.abc import Sequence
 
 import torch
 from torch import nn
@@ -26,6 +31,7 @@ class Rhythm(nn.Module):
     """Ramps of a window's statistics: [batch, channels, 1, 1] in 0..1, of bins [batch, bins, seconds] in watts.
 
     logs: how many statistics of each bin the front gives; their means and extremes over the window are told too.
+    rows: of each ramp left, the statistic that it reads; None while all ramps are there and stand in a grid.
     """
 
     lags: torch.Tensor
@@ -34,6 +40,7 @@ class Rhythm(nn.Module):
     steps: torch.Tensor
     starts: torch.Tensor
     slopes: torch.Tensor
+    rows: torch.Tensor | None
 
     def __init__(self, bin_seconds: int, logs: int) -> None:
         super().__init__()
@@ -41,16 +48,21 @@ class Rhythm(nn.Module):
         lags = [lag for lag in LAGS if lag < self.earlier]
         parts = SIGNALS + len(STEPS) + len(LEVELS)
         shifts = [RATIO] * (SIGNALS * len(lags)) + [PART] * parts + [LEVEL] * (3 * logs)
-        self.channels = RAMPS * len(shifts)
         self.register_buffer("lags", torch.tensor([0, *lags]), persistent=False)
         self.register_buffer("shifts", torch.tensor(shifts), persistent=False)
         self.register_buffer("levels", torch.tensor(LEVELS, dtype=torch.float32).reshape(-1, 1), persistent=False)
         self.register_buffer("steps", torch.tensor(STEPS, dtype=torch.float32).reshape(-1, 1), persistent=False)
         self.register_buffer("starts", torch.linspace(-1.0, 1.0, RAMPS).repeat(len(shifts), 1))
         self.register_buffer("slopes", torch.full((len(shifts), RAMPS), RAMPS / 2.0))
+        self.register_buffer("rows", None)
+
+    @property
+    def channels(self) -> int:
+        """Ramps that are left."""
+        return self.starts.numel()
 
     def adapt(self, bins: torch.Tensor, logs: torch.Tensor) -> None:
-        """Lay each statistic's knots at quantiles of its values in these windows."""
+        """Lay each statistic's knots at quantiles of its values in these windows; before anything is pruned."""
         for row, values in enumerate(self.statistics(bins, logs).T):
             knots = _quantiles(values)
             self.starts[row] = knots[:-1]
@@ -59,9 +71,35 @@ class Rhythm(nn.Module):
     def forward(self, bins: torch.Tensor, logs: torch.Tensor) -> torch.Tensor:
         """The ramps; `logs` [batch, statistics, bins] are the front's."""
         found = self.statistics(bins, logs)
-        values = found.reshape(*found.shape, 1)
+        values = found.reshape(*found.shape, 1) if self.rows is None else found.index_select(1, self.rows)
         ramps: torch.Tensor = ((values - self.starts) * self.slopes).clamp(0.0, 1.0)
         return ramps.reshape(-1, self.channels, 1).unsqueeze(2)
+
+    def keep(self, ramps: Sequence[int]) -> None:
+        """Drop all ramps but these, numbered in the order of the output."""
+        chosen = torch.tensor(ramps)
+        rows = torch.arange(len(self.starts)).repeat_interleave(RAMPS) if self.rows is None else self.rows
+        self.rows = rows[chosen]
+        self.starts, self.slopes = self.starts.flatten()[chosen], self.slopes.flatten()[chosen]
+
+    def lean(self) -> None:
+        """Stop computing lags, steps and levels that no ramp reads; the ramps stay what they are."""
+        if self.rows is None:
+            return
+        read = torch.zeros(len(self.shifts), dtype=torch.bool)
+        read[self.rows] = True
+        correlated, powers, steps, levels, extremes = torch.split(read, self._counts())
+        lags = _some(correlated.reshape(SIGNALS, -1).any(0))
+        steps, levels = _some(steps), _some(levels)
+        kept = torch.cat((lags.repeat(SIGNALS), torch.ones_like(powers), steps, levels, torch.ones_like(extremes)))
+        self.lags = torch.cat((self.lags[:1], self.lags[1:][lags]))
+        self.steps, self.levels, self.shifts = self.steps[steps], self.levels[levels], self.shifts[kept]
+        self.rows = (kept.cumsum(0) - 1)[self.rows]
+
+    def _counts(self) -> list[int]:
+        """Statistics of each kind, in the order of `statistics`: correlations, powers, steps, levels, extremes."""
+        before = [SIGNALS * (len(self.lags) - 1), SIGNALS, len(self.steps), len(self.levels)]
+        return [*before, len(self.shifts) - sum(before)]
 
     def statistics(self, bins: torch.Tensor, logs: torch.Tensor) -> torch.Tensor:
         """[batch, n], all behind a logarithm: nothing before it is rounded to INT8."""
@@ -90,6 +128,11 @@ class Rhythm(nn.Module):
         steps = moves[:, ::STEPS_EVERY].abs().flatten(1).unsqueeze(1) - (self.steps - 1.0)
         above = bins[:, :, ::LEVELS_EVERY].flatten(1).unsqueeze(1) - self.levels
         return steps.clamp(0.0, 1.0).mean(2), above.clamp(0.0, 1.0).mean(2)
+
+
+def _some(read: torch.Tensor) -> torch.Tensor:
+    """Which to compute: those that are read, and never none, since an empty tensor is no graph."""
+    return read if read.any() else torch.arange(len(read)) == 0
 
 
 def _quantiles(values: torch.Tensor) -> torch.Tensor:

@@ -6,6 +6,7 @@ What moves within a bin is lost to it; `rhythm.Rhythm` tells that of the window 
 """
 
 import math
+from collections.abc import Sequence
 
 import torch
 from torch import nn
@@ -53,6 +54,21 @@ class ThermometerNetwork(Classifier):
     def fixed(self) -> tuple[nn.Module, ...]:
         """The thermometers."""
         return (self.front.thermometers,)
+
+    def ramps(self) -> nn.Conv2d:
+        """The summary, which reads the rhythm's ramps."""
+        return convolution_of(self.stages[self.summary])
+
+    def keep_ramps(self, kept: Sequence[int]) -> None:
+        """Drop all ramps of the rhythm but these, and their columns of the summary."""
+        layer = self.ramps()
+        layer.weight = nn.Parameter(layer.weight.detach()[:, kept].clone())
+        layer.in_channels = len(kept)
+        self.rhythm.keep(kept)
+
+    def lean(self) -> None:
+        """Statistics of the rhythm that no ramp reads."""
+        self.rhythm.lean()
 
     def readers(self, stage: int) -> tuple[Reader, ...]:
         """The next stage and, for a pooled stage, the head, twice: its means and maxima; of the summary, the head."""

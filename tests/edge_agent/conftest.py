@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 import os
 import random
+import shutil
+import subprocess
 import sys
 from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass, field
@@ -271,6 +273,26 @@ async def _passes(held: Held) -> Measured:
 @pytest.fixture
 def world(tmp_path: Path) -> World:
     return World(tmp_path / "state")
+
+
+@pytest.fixture(scope="session")
+def environment_with() -> Callable[..., Path]:
+    """`environment_with(folder, *packages)`: a fresh environment's Python. Needs nothing but a package index."""
+    root = Path(__file__).parents[2]
+
+    def make(folder: Path, *packages: str) -> Path:
+        local, python = root / ".tools/uv/bin/uv", folder / "bin/python"  # where make puts uv
+        uv = shutil.which("uv") or (str(local) if local.exists() else None)
+        if uv is None:
+            subprocess.run([sys.executable, "-m", "venv", str(folder)], check=True)
+            install = [str(python), "-m", "pip", "install", "-q"]
+        else:
+            subprocess.run([uv, "venv", "-q", "--python", sys.executable, str(folder)], check=True)
+            install = [uv, "pip", "install", "-q", "--python", str(python)]
+        subprocess.run([*install, *packages], check=True)
+        return python
+
+    return make
 
 
 class PowerCut(BaseException):

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import os
-import shutil
 import socket
 import subprocess
-import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -22,20 +21,6 @@ NAME = "default/nilm"
 ABSENT = ("torch", "mlflow", "kopf", "kubernetes", "pandas", "scipy", "onnx", "typer", "grpc", "edgewright_pipelines")
 
 
-def _installed(folder: Path) -> Path:
-    """The environment's Python. Needs nothing but a package index."""
-    local = ROOT / ".tools/uv/bin/uv"  # where make puts it
-    uv = shutil.which("uv") or (str(local) if local.exists() else None)
-    if uv is None:
-        subprocess.run([sys.executable, "-m", "venv", str(folder)], check=True)
-        install = [str(folder / "bin/python"), "-m", "pip", "install", "-q"]
-    else:
-        subprocess.run([uv, "venv", "-q", "--python", sys.executable, str(folder)], check=True)
-        install = [uv, "pip", "install", "-q", "--python", str(folder / "bin/python")]
-    subprocess.run([*install, str(ROOT / "contract"), str(ROOT / "edge-agent")], check=True)
-    return folder / "bin/python"
-
-
 async def _with_a_release(world: Any) -> None:
     agent, _ = world.agent()
     await agent.start()
@@ -43,9 +28,11 @@ async def _with_a_release(world: Any) -> None:
 
 
 @pytest.mark.timeout(600)
-def test_a_slim_environment_serves_what_it_finds_on_disk_with_no_network(world: Any, tmp_path: Path) -> None:
+def test_a_slim_environment_serves_what_it_finds_on_disk_with_no_network(
+    world: Any, environment_with: Callable[..., Path], tmp_path: Path
+) -> None:
     asyncio.run(_with_a_release(world))
-    python = _installed(tmp_path / "environment")
+    python = environment_with(tmp_path / "environment", str(ROOT / "contract"), str(ROOT / "edge-agent"))
     find = "import importlib.util as u, sys; print([m for m in sys.argv[1:] if u.find_spec(m)])"
     present = subprocess.run([python, "-I", "-c", find, *ABSENT], capture_output=True, text=True, check=True)
     assert present.stdout == "[]\n"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import subprocess
 import sys
@@ -10,9 +11,13 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
+import tritonclient.grpc as triton
+from tritonclient.utils import InferenceServerException
 
 from edgewright_contract import names
+from edgewright_local.ports import free_ports
 
 
 def test_to_live_then_killed_and_started_offline(node: Any, started: Any) -> None:
@@ -105,3 +110,26 @@ def test_the_settings_of_the_systemd_service_run_the_same_agent(node: Any, start
     dead = {"EDGEWRIGHT_AGENT_API_URL": "https://127.0.0.1:1", "EDGEWRIGHT_AGENT_GATEWAY_URL": "http://127.0.0.1:1"}
     started({**environment, **dead}, *command.split())
     node.until(lambda: node.serves() == "1")
+
+
+def test_grpc_answers_under_the_supervisor_and_again_after_its_server_died(node: Any, started: Any) -> None:
+    address = f"127.0.0.1:{free_ports(1)[0]}"
+    agent = started({**node.environment, "EDGEWRIGHT_AGENT_GRPC_ADDRESS": address})
+    watts = triton.InferInput("watts", [1, 1, 64], "FP32")
+    watts.set_data_from_numpy(np.ones((1, 1, 64), np.float32))
+
+    def version() -> str | None:
+        with triton.InferenceServerClient(address) as client:
+            try:
+                return str(client.infer("nilm", [watts]).get_response().model_version)
+            except InferenceServerException:
+                return None
+
+    for wanted in (1, 2):
+        node.assign(node.published.release(wanted))
+        node.until(lambda wanted=wanted: node.status(wanted))
+        node.until(lambda wanted=wanted: version() == str(wanted))
+    (server,) = Path(f"/proc/{agent.pid}/task/{agent.pid}/children").read_text().split()
+    os.kill(int(server), signal.SIGKILL)
+    node.until(lambda: version() == "2")
+    assert server not in Path(f"/proc/{agent.pid}/task/{agent.pid}/children").read_text().split()

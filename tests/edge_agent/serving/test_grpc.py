@@ -22,16 +22,11 @@ from tritonclient.grpc import service_pb2 as messages
 from tritonclient.utils import InferenceServerException
 
 from edgewright_agent.serving.inference import BUSY
+from edgewright_local.ports import free_ports
 
 WINDOW = 64
 MEGABYTE = 1024 * 1024
 SERVICE = "/inference.GRPCInferenceService/"
-
-
-def free_port() -> int:
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        return free.getsockname()[1]
 
 
 class Door:
@@ -58,7 +53,7 @@ def open_door(start_server, write_release, tmp_path) -> Iterator[Callable[..., D
     opened = []
 
     def start(*extra: str) -> Door:
-        address = f"127.0.0.1:{free_port()}"
+        address = f"127.0.0.1:{free_ports(1)[0]}"
         server = start_server(*extra, settings={"GRPC_ADDRESS": address})
         server.go_live(write_release(tmp_path / "one", 1, 2.0))
         opened.append(Door(server, address))
@@ -72,7 +67,7 @@ def open_door(start_server, write_release, tmp_path) -> Iterator[Callable[..., D
 @pytest.fixture(scope="module")
 def door(tmp_path_factory, write_release, server_class) -> Iterator[Door]:
     """One for all tests that change nothing in it."""
-    folder, address = tmp_path_factory.mktemp("grpc"), f"127.0.0.1:{free_port()}"
+    folder, address = tmp_path_factory.mktemp("grpc"), f"127.0.0.1:{free_ports(1)[0]}"
     server = server_class(folder, settings={"GRPC_ADDRESS": address})
     server.go_live(write_release(folder / "one", 1, 2.0))
     found = Door(server, address)

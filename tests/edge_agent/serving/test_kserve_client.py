@@ -1,20 +1,19 @@
 """KServe's own clients, unmodified, against the real server process.
 
-`kserve` asks for other versions than our lock holds, so it has an environment of its own, made once for these tests.
+`kserve` asks for other versions than our lock holds, so it has an environment of its own, made anew for the test.
 """
 
 import json
-import shutil
-import socket
 import subprocess
-import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 
-ROOT = Path(__file__).parents[3]
+from edgewright_local.ports import free_ports
+
 PACKAGE = "kserve==0.21.0"
 WINDOW = 64
 SCRIPT = """
@@ -66,32 +65,15 @@ print(json.dumps(told))
 """
 
 
-@pytest.fixture(scope="module")
-def kserve_python(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The interpreter of an environment with KServe's package. Needs nothing but a package index."""
-    folder = tmp_path_factory.mktemp("kserve") / "environment"
-    local = ROOT / ".tools/uv/bin/uv"  # where make puts it
-    uv = shutil.which("uv") or (str(local) if local.exists() else None)
-    python = str(folder / "bin/python")
-    if uv is None:
-        subprocess.run([sys.executable, "-m", "venv", str(folder)], check=True)
-        subprocess.run([python, "-m", "pip", "install", "-q", PACKAGE], check=True)
-    else:
-        subprocess.run([uv, "venv", "-q", "--python", sys.executable, str(folder)], check=True)
-        subprocess.run([uv, "pip", "install", "-q", "--python", python, PACKAGE], check=True)
-    return Path(python)
-
-
 @pytest.mark.timeout(600)
 def test_kserves_clients_work_unmodified(
-    kserve_python: Path, start_server: Any, write_release: Any, tmp_path: Path
+    environment_with: Callable[..., Path], start_server: Any, write_release: Any, tmp_path: Path
 ) -> None:
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        address = f"127.0.0.1:{free.getsockname()[1]}"
+    address = f"127.0.0.1:{free_ports(1)[0]}"
     server = start_server(settings={"GRPC_ADDRESS": address})
     server.go_live(write_release(tmp_path / "one", 1, 2.0))
-    command = [str(kserve_python), "-c", SCRIPT, f"http://127.0.0.1:{server.port}", address]
+    python = environment_with(tmp_path / "environment", PACKAGE)
+    command = [str(python), "-c", SCRIPT, f"http://127.0.0.1:{server.port}", address]
     ended = subprocess.run(command, capture_output=True, text=True, check=False, timeout=300)
     assert ended.returncode == 0, ended.stderr[-2000:]
     told = json.loads(ended.stdout.splitlines()[-1])

@@ -9,6 +9,7 @@ from types import TracebackType
 from typing import Annotated, Any, Self, TypeVar
 
 import typer
+import yaml
 from kubernetes import client, config
 from kubernetes.client.exceptions import ApiException
 from pydantic import BaseModel, ValidationError
@@ -46,6 +47,9 @@ class Cluster:
             return cls(config.new_client_from_config(str(path)))  # type: ignore[no-untyped-call]
         except config.ConfigException as error:
             raise ClusterError(f"{path} is no usable kubeconfig: {error}") from None
+        except (OSError, yaml.YAMLError, ValueError, KeyError, TypeError, AttributeError) as error:
+            problem = " ".join(f"{type(error).__name__}: {error}".split())
+            raise ClusterError(f"{path} is no kubeconfig ({problem}): set KUBECONFIG or pass --kubeconfig") from None
 
     def edge_nodes(self) -> list[dict[str, Any]]:
         """All EdgeNodes."""

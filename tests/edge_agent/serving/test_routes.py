@@ -1,6 +1,7 @@
 """Who may push readings: this host, and others that have the token."""
 
 import time
+from pathlib import Path
 
 import httpx2
 import pytest
@@ -47,3 +48,13 @@ async def test_another_host_needs_the_token(push, address):
         assert (answer.status_code, answer.headers["www-authenticate"]) == (401, "Bearer")
     assert (await push(address, b"", authorization="Bearer ")).status_code == 401  # an empty file lets nobody in
     assert (await push(address, b"secret\n", authorization="Bearer secret")).json() == {"taken": 1}
+
+
+async def test_a_token_file_that_is_gone_is_a_sentence_and_lets_nobody_in(push, monkeypatch):
+    def gone(file):
+        raise FileNotFoundError(2, "No such file or directory", str(file))
+
+    monkeypatch.setattr(Path, "read_bytes", gone)
+    answer = await push("192.0.2.7", b"secret\n", authorization="Bearer secret")
+    assert answer.status_code == 503
+    assert "EDGEWRIGHT_AGENT_READINGS_TOKEN_FILE" in answer.json()["error"]

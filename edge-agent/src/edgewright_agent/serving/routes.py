@@ -122,7 +122,13 @@ class Routes:
             raise HTTPException(
                 403, "Readings from other hosts need a token; set EDGEWRIGHT_AGENT_READINGS_TOKEN_FILE on this node."
             )
-        token = self._readings_token_file.read_bytes().strip()
+        try:
+            token = self._readings_token_file.read_bytes().strip()
+        except OSError as error:  # the file's path is not for a stranger's eyes
+            log.warning("%s: %s; readings from other hosts are refused.", self._readings_token_file, error.strerror)
+            raise HTTPException(
+                503, "This node cannot read its readings token; see EDGEWRIGHT_AGENT_READINGS_TOKEN_FILE there."
+            ) from None
         wanted = b"Bearer " + token
         if not token or not hmac.compare_digest(request.headers.get("authorization", "").encode(), wanted):
             raise HTTPException(

@@ -9,7 +9,7 @@ app = typer.Typer(
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_show_locals=False,
-    help="See what the nodes run and why, and steer rollouts.",
+    help="See what the nodes run and why, and steer rollouts. Example: kubectl edgewright why nilm",
 )
 app.add_typer(join.app, name="nodes")
 rollout.register(app)

@@ -67,8 +67,12 @@ def main() -> int:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     commands = parser.add_subparsers(dest="command", required=True)
-    commands.add_parser("run", help="follow the EdgeNode of this node and serve")
-    commands.add_parser("hardware", help="print what this node is")
+    commands.add_parser(
+        "run",
+        help="follow the EdgeNode of this node and serve",
+        epilog="Example: edgewright-agent run (settings are environment variables: edgewright-agent --help)",
+    )
+    commands.add_parser("hardware", help="print what this node is", epilog="Example: edgewright-agent hardware")
     service = commands.add_parser(
         "install",
         help="make this a service of the machine",

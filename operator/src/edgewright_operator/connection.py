@@ -64,7 +64,9 @@ def _trusted(cluster: dict[str, Any], folder: Path) -> ssl.SSLContext:
 def _in_pod() -> httpx2.AsyncClient:
     host, port = os.environ.get("KUBERNETES_SERVICE_HOST"), os.environ.get("KUBERNETES_SERVICE_PORT", "443")
     if not host or not (_POD / "token").is_file():
-        raise ConnectionProblem("not in a pod: set EDGEWRIGHT_OPERATOR_KUBECONFIG to a kubeconfig")
+        raise ConnectionProblem(
+            "not in a pod: set EDGEWRIGHT_OPERATOR_KUBECONFIG (for the gateway EDGEWRIGHT_GATEWAY_KUBECONFIG)"
+        )
     trusted = ssl.create_default_context(cafile=str(_POD / "ca.crt"))
     address = f"[{host}]" if ":" in host else host
     return httpx2.AsyncClient(

@@ -55,7 +55,7 @@ __all__ = [
     "load",
 ]
 
-_TEMPLATE = "recipes/identify.toml"
+_TEMPLATE = "pipelines/recipes/identify.toml"
 
 
 class Recipe(Section):

@@ -1,7 +1,7 @@
 """Serving speed beside seven peers in one run: what each adds to the bare `session.run`, and how much it can bear.
 
 Examples:
-  python bench/serving.py                 all peers, about 15 minutes after the first run, which installs them
+  python bench/serving.py                 all peers, about 9 minutes after the first run, which installs them
   python bench/serving.py --quick --json  two peers, closed loop only, under a minute once they are installed
   python bench/serving.py --parts pauses --out FILE
                                           one part of it, put into a file that holds the others
@@ -27,7 +27,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parent))
 
 from serving_peers import bench_model, catalog, overload, wire
 from serving_peers.ours import Agent
-from serving_peers.report import deliver, say
+from serving_peers.report import deliver, load_table, say
 from serving_peers.servers import HERE, Door, Unavailable, client_binary, end, load, pin, start, start_peer
 
 from edgewright_local.ports import free_ports
@@ -277,6 +277,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         )
     if "ours" in result:
         print(table(result))
+    if "pauses" in result or "throughput" in result:
+        print(f"\n{load_table(result)}")
     if arguments.quick:
         print(f"\nLeft out by --quick: {result['leftOut']}.")
     deliver(result, arguments.out, as_json=arguments.json, ensure_ascii=False)

@@ -35,7 +35,9 @@ def test_new_rotate_revoke_and_list(tmp_path: Path) -> None:
     (release,) = [key for key in made["keys"] if key["role"] == "release"]
     assert release["registeredModels"] == ["nilm-*", "kettle"]
     assert made["trust"]["sequence"] == 1
-    assert read(run("new", folder, "--json")) == made
+    again = run("new", folder, "--json")
+    assert read(again) == made
+    assert "Nothing was made" in again.stderr
     rotated = read(run("new", folder, "--rotate", "release", "--json"))
     assert by_state(rotated)["trusted"] == ["permit", "release", "release"]
     revoked = read(run("revoke", folder, release["id"][:12], "--json"))

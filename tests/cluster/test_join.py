@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import secrets
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -87,6 +88,7 @@ def test_joining_again_gives_new_tokens(control_plane: ControlPlane, join: Join,
         ({}, "404"),
         ({"root_key": "/nowhere/root.pub"}, "/nowhere/root.pub"),
         ({"gateway_ca": "/nowhere/ca.pem"}, "/nowhere/ca.pem"),
+        ({"gateway_ca": sys.executable}, "is no PEM file"),
         ({"kubeconfig": "/nowhere/config"}, "no kubeconfig at /nowhere/config"),
     ],
 )

@@ -258,7 +258,10 @@ async def test_credentials_come_from_files_and_go_to_mlflow_only(
     assert given == [expected]
 
 
-async def test_credentials_that_cannot_be_read_are_told(tmp_path: Path) -> None:
+@pytest.mark.parametrize("content", [None, b"\xff\xfe"])
+async def test_credentials_that_cannot_be_read_are_told(content: bytes | None, tmp_path: Path) -> None:
+    if content is not None:
+        (tmp_path / "gone").write_bytes(content)
     login = mlflow.Credentials("edge", tmp_path / "gone", None)
     client = httpx2.AsyncClient(transport=httpx2.MockTransport(constant(200, {})), auth=login)
     for call in CALLS:

@@ -46,7 +46,7 @@ def join(
     """
     target = output or Path(f"{node}.join.json")
     with sentences(ClusterError, ValueError, OSError), opened(kubeconfig) as cluster:
-        trusted = {"gatewayCa": gateway_ca.read_text(), "rootKey": root_key.read_text()}
+        trusted = {"gatewayCa": _pem(gateway_ca), "rootKey": _pem(root_key)}
         keys.load_public(trusted["rootKey"].encode())
         uid = cluster.node_uid(node)
         for document in node_account.documents(node):
@@ -84,3 +84,10 @@ def write_secret(target: Path, content: dict[str, Any]) -> None:
     with os.fdopen(os.open(unfinished, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as stream:
         json.dump(content, stream, indent=1)
     unfinished.replace(target)
+
+
+def _pem(file: Path) -> str:
+    try:
+        return file.read_text("ascii")
+    except UnicodeDecodeError:
+        raise ValueError(f"{file} is no PEM file: it holds other bytes than text") from None

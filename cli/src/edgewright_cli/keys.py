@@ -37,6 +37,7 @@ def new(
 
     with sentences(signing_keys.KeysError, OSError):
         patterns = tuple(pattern.strip() for pattern in models.split(",") if pattern.strip())
+        before = sorted(folder.glob("*")) if folder.is_dir() else []
         if rotate is None:
             made = signing_keys.ensure(folder, registered_models=patterns)
         else:
@@ -45,7 +46,9 @@ def new(
             made = signing_keys.load(folder)
             trust_file.rotate(made, signing_keys.Role(rotate), root)
         _show(made, json_output=json_output)
-    if rotate is None:
+    if rotate is None and sorted(folder.glob("*")) == before:
+        err.print(f"Nothing was made: {folder} has all of its keys; --rotate makes a new one beside the old.")
+    elif rotate is None:
         err.print(f"Keep {folder / 'root.key'} offline; nodes need root.pub only.")
     else:
         err.print("Give trust.json to the gateway; when all nodes have it, revoke the old key.")

@@ -72,6 +72,9 @@ class Credentials(httpx2.Auth):
                 request.headers["Authorization"] = f"Basic {base64.b64encode(pair.encode()).decode()}"
         except OSError as error:
             raise httpx2.RequestError(f"the credentials of MLflow cannot be read: {error}") from error
+        except UnicodeDecodeError:
+            file = self._token or self._password
+            raise httpx2.RequestError(f"the credentials of MLflow cannot be read: {file} is no text") from None
         yield request
 
 

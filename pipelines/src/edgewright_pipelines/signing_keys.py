@@ -125,7 +125,8 @@ def read_public(file: Path) -> ec.EllipticCurvePublicKey:
     try:
         return keys.load_public(file.read_bytes())
     except OSError as error:
-        raise KeysError(f"{file} cannot be read: {error.strerror}") from None
+        told = f"{file} cannot be read: {error.strerror}"
+        raise KeysError(f"{told}; name the folder that `edgewright keys new` made, or copy the file there") from None
     except keys.KeyFormatError as error:
         raise KeysError(f"{file}: {error}") from None
 

@@ -15,12 +15,14 @@ from hypothesis import strategies as st
 from edgewright_contract.compressedmodel_status import Verdict
 from edgewright_contract.conditions import ConditionStatus, ConditionType, Reason
 from edgewright_contract.edgenode import ModelState
-from edgewright_operator.decide import Decision
+from edgewright_operator.decide import Decision, decide
 from edgewright_operator.facts import SourceProblem
 
 VERSIONS = (1, 2, 3)
 HISTORIES = int(os.environ.get("EDGEWRIGHT_HISTORIES", "1500"))
 """How many random histories; 3,000 take 14 s on an idle core."""
+ROUNDS = 4
+"""After so many a decision must have come to rest."""
 
 
 @dataclass
@@ -40,6 +42,7 @@ class Checker:
         self._sequences(before, decision)
         self._quarantine(decision)
         self._conditions(decision)
+        self._rest(found)
         return decision
 
     def _exposure(self, before: Any, decision: Decision) -> None:
@@ -89,6 +92,19 @@ class Checker:
         assert not given_ & banned
         if not self.play.model.spec.suspend:
             assert not {node.assigned_manifest() for node in self.play.nodes if node.selected} & banned
+
+    def _rest(self, found: Any) -> None:
+        """With nothing new, deciding on what was decided soon changes nothing more."""
+        model, assigned = self.play.model, {node.name: node.assigned for node in self.play.nodes}
+        for _ in range(ROUNDS):
+            nodes = [replace(node, assigned=assigned[node.name]) for node in self.play.nodes]
+            wave = model.status.wave
+            same = (model.status.release, wave and (wave.index, wave.since)) == self.play.wave
+            again = decide(model, found, nodes, self.play.now, self.play.soaked if same else 0.0)
+            if again.status == model.status and assigned | again.assignments == assigned:
+                return
+            model, assigned = replace(model, status=again.status), assigned | again.assignments
+        raise AssertionError(f"after {ROUNDS} rounds it still decides something new: {again}")
 
     def _conditions(self, decision: Decision) -> None:
         """All four, of this generation, and never ready and stalled at once (kstatus)."""

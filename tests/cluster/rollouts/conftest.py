@@ -1,4 +1,7 @@
-"""A proxy before the real API server that drops, refuses, delays, goes stale and tells; in a thread of its own."""
+"""A proxy before the real API server that drops, refuses, delays, goes stale and tells; in a thread of its own.
+
+And the history of a stage: every write of the operator and every word of an agent, held against the promises.
+"""
 
 from __future__ import annotations
 
@@ -7,10 +10,11 @@ import contextlib
 import ssl
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from enum import Enum, auto
 from pathlib import Path
+from typing import Any
 
 import aiohttp
 import pytest
@@ -19,6 +23,109 @@ from aiohttp import web
 
 from edgewright_contract import names
 from edgewright_local.control_plane import ControlPlane
+from edgewright_operator.cluster import EDGE_NODES, LEASES
+
+
+@dataclass
+class World:
+    """What all writes that went through add up to, and every promise that was broken on the way."""
+
+    verified: set[str]
+    """Manifests that the gateway vouched for."""
+    model: dict[str, Any] = field(default_factory=dict)
+    exposed: dict[str, str | None] = field(default_factory=dict)
+    writes: list[str] = field(default_factory=list)
+    said: dict[str, dict[str, Any]] = field(default_factory=dict)
+    """What each agent wrote last."""
+    sequences: dict[str, int] = field(default_factory=dict)
+    assigned: set[tuple[str, str]] = field(default_factory=set)
+    served: set[tuple[str, str]] = field(default_factory=set)
+    breaks: list[str] = field(default_factory=list)
+
+    @property
+    def broken(self) -> list[str]:
+        """Every break of a promise; a node may be heard before its assignment is, so that is judged at the end."""
+        strays = [
+            f"{node} serves {found[-3:]}, which it was never assigned" for node, found in self.served - self.assigned
+        ]
+        return [*self.breaks, *(f"{node} serves {found[-3:]}, unassigned" for node, found in strays)]
+
+    def heard(self, node: str, entry: dict[str, Any]) -> None:
+        """An agent wrote its status."""
+        self.said[node] = entry
+        if live := entry.get("live"):
+            self.served.add((node, live["manifest"]))
+
+    def wrote(self, method: str, path: str, body: Mapping[str, Any] | None) -> None:
+        """A write of the operator went through."""
+        kind = _kind(method, path)
+        self.writes.append(kind)
+        assert body is not None
+        if kind == "status":
+            before, self.model = self.model, dict(body["status"])
+            self._evidence(before)
+        elif kind == "spec":
+            name, entries = path.rpartition("/")[2], body["spec"]["models"]
+            live = entries[0].get("live") if entries else None
+            had, self.exposed[name] = self.exposed.get(name), live and live["manifest"]
+            if live and live["manifest"] != had:
+                self._exposure(live["manifest"])
+                self._sequence(name, entries[0])
+
+    def _evidence(self, before: Mapping[str, Any]) -> None:
+        """A release becomes good by a gate that passed, on samples that agents told."""
+        manifest = (self.model.get("lastGood") or {}).get("manifest")
+        if manifest is None or manifest == (before.get("lastGood") or {}).get("manifest"):
+            return
+        if (self.model.get("gate") or {}).get("verdict") != "Pass":
+            self.breaks.append(f"{manifest[-3:]} promoted without a gate that passed")
+        serving = [entry for entry in self.said.values() if (entry.get("live") or {}).get("manifest") == manifest]
+        if not sum((entry.get("figures") or {}).get("effectiveSamples", 0) for entry in serving):
+            self.breaks.append(f"{manifest[-3:]} promoted without a sample")
+
+    def _exposure(self, after: str) -> None:
+        target, good = self.model.get("release") or {}, self.model.get("lastGood") or {}
+        if after not in self.verified:
+            self.breaks.append(f"exposed to {after[-3:]}, which nobody verified")
+        if after in {entry["manifest"] for entry in self.model.get("quarantined") or []}:
+            self.breaks.append(f"exposed to {after[-3:]}, which is quarantined")
+        elif after == target.get("manifest") and after != good.get("manifest"):
+            count = sum(found == after for found in self.exposed.values())
+            if count > self.model["wave"]["size"]:
+                self.breaks.append(f"{count} exposed in a wave of {self.model['wave']['size']}")
+        elif after != good.get("manifest"):
+            self.breaks.append(f"exposed to {after[-3:]}, which is neither the target nor good")
+
+    def _sequence(self, node: str, entry: Mapping[str, Any]) -> None:
+        """A node goes to an older release with a permit, or to what it served itself."""
+        live = entry["live"]
+        before, self.sequences[node] = self.sequences.get(node, 0), live["sequence"]
+        self.assigned.add((node, live["manifest"]))
+        own = [(self.said.get(node, {}).get(which) or {}).get("manifest") for which in ("live", "previous")]
+        if live["sequence"] < before and not entry.get("permit") and live["manifest"] not in own:
+            self.breaks.append(f"{node} sent back from {before} to {live['sequence']} without a permit")
+
+
+def _kind(method: str, path: str) -> str:
+    if path.endswith("/status"):
+        return "status"
+    if path.endswith("/events"):
+        return "event"
+    if path.startswith(EDGE_NODES):
+        return "spec" if method == "PATCH" else "edge node"
+    return "heartbeat" if path.startswith(LEASES) else path
+
+
+@pytest.fixture
+def worlds() -> Callable[[Any], World]:
+    """The history of a stage, from here on."""
+
+    def begun(stage: Any) -> World:
+        world = World(stage.shelf.answered, exposed=dict.fromkeys(stage.nodes))
+        stage.heard.append(world.heard)
+        return world
+
+    return begun
 
 
 class Fault(Enum):

@@ -86,65 +86,21 @@ class Shelf:
     """MLflow's alias and the gateway's answer about the version that it names."""
 
     number: int = 1
+    answered: set[str] = field(default_factory=set)
+    """Manifests that the gateway vouched for."""
 
     async def alias(self, *_: str) -> ModelVersion:
         return ModelVersion(self.number, {names.TAG_MANIFEST: manifest(self.number)})
 
     async def release(self, _: str, version: int, digest: str) -> tuple[ReleaseFacts, None]:
+        self.answered.add(digest)
         return ReleaseFacts(release(version), digest), None
-
-
-@dataclass
-class World:
-    """What all writes that went through add up to, and every break of the rules on the way."""
-
-    model: dict[str, Any] = field(default_factory=dict)
-    exposed: dict[str, str | None] = field(default_factory=dict)
-    writes: list[str] = field(default_factory=list)
-    broken: list[str] = field(default_factory=list)
-
-    def wrote(self, method: str, path: str, body: Mapping[str, Any] | None) -> None:
-        kind = _kind(method, path)
-        self.writes.append(kind)
-        assert body is not None
-        if kind == "status":
-            self.model = dict(body["status"])
-        elif kind == "spec":
-            before = self.exposed.get(body["metadata"]["name"])
-            entries = body["spec"]["models"]
-            after = entries[0]["live"]["manifest"] if entries else None
-            self.exposed[body["metadata"]["name"]] = after
-            self._check(before, after)
-
-    def _check(self, before: str | None, after: str | None) -> None:
-        target, good = self.model.get("release") or {}, self.model.get("lastGood") or {}
-        condemned = {entry["manifest"] for entry in self.model.get("quarantined") or []}
-        if after is None or after == before:
-            return
-        if after in condemned:
-            self.broken.append(f"exposed to {after[-3:]}, which is quarantined")
-        elif after == target.get("manifest") and after != good.get("manifest"):
-            count = sum(found == after for found in self.exposed.values())
-            if count > self.model["wave"]["size"]:
-                self.broken.append(f"{count} exposed in a wave of {self.model['wave']['size']}")
-        elif after != good.get("manifest"):
-            self.broken.append(f"exposed to {after[-3:]}, which is neither the target nor good")
-
-
-def _kind(method: str, path: str) -> str:
-    if path.endswith("/status"):
-        return "status"
-    if path.endswith("/events"):
-        return "event"
-    if path.startswith(cluster.EDGE_NODES):
-        return "spec" if method == "PATCH" else "edge node"
-    return "heartbeat" if path.startswith(cluster.LEASES) else path
 
 
 class Border(Api):
     """The client's border of one operator process: shows it its own stage only, and kills it after `lives` writes."""
 
-    def __init__(self, client: ApiClient, shard: str, world: World, election: Election) -> None:
+    def __init__(self, client: ApiClient, shard: str, world: Any, election: Election) -> None:
         super().__init__(client, Pacing(), lambda: time.monotonic() < election.sure_until)
         self.shard, self.world = shard, world
         self.lives: int | None = None
@@ -203,14 +159,23 @@ class Agents:
         self.stage, self.queue = stage, asyncio.Queue[str]()
         client = stage.client
         assert client is not None
-        api = Border(client, stage.shard, World(), Election("nobody", 1))
+        api = Border(client, stage.shard, None, Election("nobody", 1))
         self.watched = Watched(api, cluster.EDGE_NODES, views.edge_node, lambda name, *_: self.queue.put_nowait(name))
 
     async def run(self) -> None:
         async with asyncio.TaskGroup() as group:
             group.create_task(self.watched.run())
+            group.create_task(self._beat())
             for _ in range(4):
                 group.create_task(self._answer())
+
+    async def _beat(self) -> None:
+        """Heartbeats, without which every node is offline after a quarter of an hour."""
+        while True:
+            await asyncio.sleep(names.HEARTBEAT_SECONDS / 2)
+            renewed = {"spec": {"renewTime": micro_time(datetime.now(UTC))}}
+            for node in self.stage.nodes:
+                await self.stage.admin_("PATCH", f"{cluster.LEASES}/{node}", renewed, self.stage.as_agent(node))
 
     async def _answer(self) -> None:
         while True:
@@ -253,6 +218,8 @@ class Stage:
     bad: str = ""
     """A manifest that all nodes refuse but the first six, which is one more than the second wave has."""
     accepted: set[str] = field(default_factory=set)
+    heard: list[Callable[[str, dict[str, Any]], None]] = field(default_factory=list)
+    """Told of every word of an agent about its model."""
 
     def __post_init__(self) -> None:
         self.key = f"{self.shard}/nilm"
@@ -288,6 +255,8 @@ class Stage:
             await self.say(node, None, hardware)
 
     async def say(self, node: str, entry: dict[str, Any] | None, hardware: dict[str, Any] | None = None) -> None:
+        for told in self.heard if entry else ():
+            told(node, entry or {})
         status = {"hardware": hardware} if hardware else {"models": [entry]}
         path = f"{cluster.EDGE_NODES}/{node}/status"
         await self.admin_("PATCH", path, {"status": status}, self.as_agent(node))
@@ -304,19 +273,21 @@ class Stage:
 class Process:
     """One operator process, begun at once."""
 
-    def __init__(self, stage: Stage, world: World, client: ApiClient | None = None, **more: Any) -> None:
+    def __init__(self, stage: Stage, world: Any, client: ApiClient | None = None, **more: Any) -> None:
         client = client or stage.client
         assert client is not None
         self.world, self.ending = world, asyncio.Event()
-        election = Election(f"operator-{secrets.token_hex(3)}", 1)
-        self.border = Border(client, stage.shard, world, election)
+        self.election = Election(f"operator-{secrets.token_hex(3)}", 1)
+        self.border = Border(client, stage.shard, world, self.election)
         mine = Cluster(self.border)
         given: dict[str, Any] = {"interval": 0.2, "poll_seconds": 0.1, **more}
         settings = Settings(mlflow_url="-", gateway_url="-", gateway_token_file=Path("-"), **given)
         shelf: Any = stage.shelf
-        self.task = asyncio.create_task(leading(election, mine, lambda: act(mine, shelf, shelf, settings), self.ending))
+        self.task = asyncio.create_task(
+            leading(self.election, mine, lambda: act(mine, shelf, shelf, settings), self.ending)
+        )
 
-    async def until(self, wanted: Callable[[World], bool], lives: int | None = None) -> bool:
+    async def until(self, wanted: Callable[[Any], bool], lives: int | None = None) -> bool:
         """Goes on until the world is as wanted, or until it is killed by its `lives`-th write from here on; which."""
         self.border.lives = lives
 
@@ -385,10 +356,5 @@ def stages(
 
 
 @pytest.fixture
-def processes() -> Callable[[Stage, World], Process]:
+def processes() -> Callable[[Stage, Any], Process]:
     return Process
-
-
-@pytest.fixture
-def worlds() -> Callable[[Stage], World]:
-    return lambda stage: World(exposed=dict.fromkeys(stage.nodes))

@@ -1,4 +1,7 @@
-"""`make soak`: a real operator process killed with SIGKILL after its n-th write, for every n, promote and abort."""
+"""`make soak`: a real operator process killed with SIGKILL after its n-th write, for every n, promote and abort.
+
+EDGEWRIGHT_SOAK_POINTS=1-40 takes a part of the points, so that several runs share the work.
+"""
 
 from __future__ import annotations
 
@@ -15,6 +18,9 @@ import pytest
 from aiohttp import web
 
 from edgewright_contract import names
+
+_LOOKS = 4000
+"""Twenty to a second at most; looks, not seconds, so that a run that is put to sleep for a while goes on."""
 
 
 def _manifest(version: int) -> str:
@@ -70,16 +76,23 @@ class Operator:
 
     async def until(self, wanted: Callable[[], bool], lives: int | None) -> bool:
         """Whether it was killed on the way; a killed one is followed by the next."""
-        assert self.child is not None
+        await self._followed()
         self.lives, self.killed = lives, False
-        async with asyncio.timeout(200):
-            while not wanted():
-                if self.killed and self.lives is not None:
-                    await self.child.wait()
-                    self.lives = None
-                    await self.start()
-                await asyncio.sleep(0.05)
-        return self.killed
+        for _ in range(_LOOKS):
+            reached = wanted()
+            await self._followed()  # also where the very write that brought it there was the last
+            if reached:
+                return self.killed
+            await asyncio.sleep(0.05)
+        told = {key: self.world.model.get(key) for key in ("release", "wave", "counts", "gate", "conditions")}
+        return pytest.fail(f"not within {_LOOKS} looks: {json.dumps(told)} {self.world.exposed}")
+
+    async def _followed(self) -> None:
+        """The next one begins where the last was killed."""
+        if self.killed and self.lives is not None and self.child is not None:
+            await self.child.wait()
+            self.lives = None
+            await self.start()
 
     async def end(self) -> None:
         if self.child is not None and self.child.returncode is None:
@@ -88,7 +101,7 @@ class Operator:
 
 
 @pytest.mark.soak
-@pytest.mark.timeout(7200)
+@pytest.mark.timeout(14400)
 async def test_every_point_with_real_processes(
     stages: Callable[[], Any], worlds: Any, proxied: Callable[[], Any], tmp_path: Path
 ) -> None:
@@ -104,11 +117,12 @@ async def test_every_point_with_real_processes(
         }  # fmt: skip
         environment = os.environ | {f"EDGEWRIGHT_OPERATOR_{key}": value for key, value in settings.items()}
         operator = Operator(proxy, world, stage.shard, environment, tmp_path / "operator.log")
+        first, last = (int(end) for end in os.environ.get("EDGEWRIGHT_SOAK_POINTS", "1-1000").split("-"))
         await operator.start()
         version = 1
         try:
             await operator.until(lambda: _live(world, 1), None)
-            for n in range(1, int(os.environ.get("EDGEWRIGHT_SOAK_POINTS", "1000")) + 1):
+            for n in range(first, last + 1):
                 good, bad = version + 1, version + 2
                 stage.shelf.number = good
                 promoted = await operator.until(lambda good=good: _live(world, good), n)
@@ -119,6 +133,7 @@ async def test_every_point_with_real_processes(
                 assert world.broken == []
                 outcomes = [entry["outcome"] for entry in world.model["history"] if entry["version"] == good]
                 assert outcomes == ["Promoted"]
+                print(f"point {n}: killed in the promotion: {promoted}, in the abort: {aborted}", flush=True)
                 if not promoted and not aborted:
                     assert n > 50
                     break

@@ -181,9 +181,14 @@ class Site:
                 entry |= {"state": "Rejected", "reason": "SelfTestFailed", "live": before[0].get("live")}
             self._status(name, {"models": [entry]})
 
-    def add_node(self) -> str:
+    def reach(self, selector: str | None) -> None:
+        """The namespace's own selector of nodes, beside that of the CompressedModel; none: it selects no node."""
+        body = {"metadata": {"annotations": {names.ANNOTATION_NODE_SELECTOR: selector}}}
+        self.api.request("PATCH", f"/api/v1/namespaces/{self.name}", json=body, headers=MERGE)
+
+    def add_node(self, node: str = "") -> str:
         """One more Node, whose agent is awake as soon as the operator has made its EdgeNode and Lease."""
-        node = f"{self.name}-{len(self.uids)}"
+        node = node or f"{self.name}-{len(self.uids)}"
         labels = {names.LABEL_AGENT: "true", "site": self.name}
         self.uids[node] = self.plane.create_node(node, labels)["metadata"]["uid"]
         self.nodes.append(node)

@@ -10,6 +10,7 @@ import pytest
 from edgewright_contract import names
 
 Start = Callable[..., Any]
+MERGE = {"Content-Type": "application/merge-patch+json"}
 
 
 def _standing(site: Any) -> dict[str, Any]:
@@ -107,3 +108,39 @@ def test_nodes_added_and_removed(
     assert len(site.assigned()) == 1  # another canary, and no more than that
     _ends(site, until, 1, "q")
     assert set(added) <= site.assigned().keys()
+
+
+def test_a_node_made_anew_under_its_old_name(
+    site: Any, until: Callable[..., Any], awakens: Callable[..., None], one_exposed: str
+) -> None:
+    site.obey()
+    before = site.edge_nodes()[one_exposed]["metadata"]["uid"]
+    site.remove_node(one_exposed)
+    site.add_node(one_exposed)  # at once: the operator may see no gap between the two
+    until(lambda: site.edge_nodes().get(one_exposed, {}).get("metadata", {}).get("uid", before) != before)
+    awakens(site, until)
+    _ends(site, until, 1, "q")
+
+
+def test_the_reach_of_the_namespace_narrows(site: Any, until: Callable[..., Any], one_exposed: str) -> None:
+    """An entry outside of it loses the model, and the rest goes on; without the annotation nothing is selected."""
+    site.obey()
+    for node in site.nodes:
+        place = "here" if node != one_exposed else "elsewhere"
+        site.api.request(
+            "PATCH", f"/api/v1/nodes/{node}", json={"metadata": {"labels": {"place": place}}}, headers=MERGE
+        )
+    site.reach(f"site={site.name},place=here")
+    until(lambda: one_exposed not in site.assigned())
+
+    def rest_is_done() -> bool:
+        site.obey()
+        good = site.condition("Ready") == ("True", "RolledOut")
+        return good and site.assigned() == dict.fromkeys(set(site.nodes) - {one_exposed}, 1)
+
+    until(rest_is_done)
+    site.reach(None)
+    until(lambda: site.assigned() == {})
+    until(lambda: site.condition("Ready") == ("False", "NoNodes"))
+    site.reach(f"site={site.name}")
+    _ends(site, until, 1, "q")

@@ -27,7 +27,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parent))
 
 from rollout_fleet import bare, planner
 from rollout_fleet.agents import Agents, real_watches, spec_body
-from rollout_fleet.site import MODEL, VARIANT, Site, opened, resident
+from rollout_fleet.site import MODEL, VARIANT, Site, opened, processor_seconds, resident
 
 from edgewright_contract import names
 from edgewright_local.binaries import Binary, ensure
@@ -86,7 +86,9 @@ async def measured(plane: ControlPlane, folder: Path, asked: argparse.Namespace)
         found = await rolled_out(site, folder, asked.watches)
         site.version += 1
         say("the same writes by a bare client")
+        used = site.used()
         found["bareSeconds"] = round(await bare.writes(site, site.version), 2)
+        found["bareControlPlaneProcessorSeconds"] = round(site.used() - used, 1)
         found["ratioToBareWrites"] = round(found["seconds"] / found["bareSeconds"], 3)
         say(json.dumps(found))
         if not asked.no_peer:
@@ -115,8 +117,10 @@ async def rolled_out(site: Site, folder: Path, watches: int) -> dict[str, Any]:
             await until(lambda: settled(site, 1), LIMIT)
             say("version 1 is live everywhere; now version 2 by the clock")
             before, shared = await site.requests(), site.memory("kube-apiserver")
+            used, mine = site.used(), processor_seconds(operator.pid)
             began, site.version = time.monotonic(), 2
             seconds = await agents.all_live(2, LIMIT) - began
+            used, mine = site.used() - used, processor_seconds(operator.pid) - mine
             await until(lambda: settled(site, 2), LIMIT)
             done = await site.requests()
             say(f"acknowledged by all after {seconds:.1f} s")
@@ -126,6 +130,8 @@ async def rolled_out(site: Site, folder: Path, watches: int) -> dict[str, Any]:
             found = {
                 "nodes": count,
                 "seconds": round(seconds, 2),
+                "controlPlaneProcessorSeconds": round(used, 1),
+                "operatorProcessorSeconds": round(mine, 1),
                 "registrationSeconds": round(registration, 2),
                 "operatorWritesPerNode": round(operator_writes(done - before) / count, 4),
                 "agentWritesPerNode": round(agent_writes(done - before) / count, 4),
@@ -228,7 +234,7 @@ def _by_agent(resource: str, subresource: str) -> bool:
 async def one_handler_each(site: Site, folder: Path) -> dict[str, Any]:
     """The same release by kopf's usual way, from a running operator to all acknowledged."""
     count, file = len(site.nodes), folder / "wish.json"
-    file.write_text(json.dumps(json.loads(spec_body("", site.version))["spec"]))
+    file.write_text(json.dumps(spec_body(site.version)["spec"]))
     environment = {**os.environ, "KUBECONFIG": str(site.plane.kubeconfig), "WISH": str(file)}
     command = (sys.executable, str(Path(__file__).parent / "rollout_fleet/one_handler_each.py"))
     peer = ManagedProcess.start(ProcessSpec("one-handler-each", command, folder, environment=environment))
@@ -241,7 +247,7 @@ async def one_handler_each(site: Site, folder: Path) -> dict[str, Any]:
             await until(lambda: _touched(site, start, count), LIMIT)  # each got its finalizer
             before, began = await site.requests(), time.monotonic()
             site.version += 1
-            file.write_text(json.dumps(json.loads(spec_body("", site.version))["spec"]))
+            file.write_text(json.dumps(spec_body(site.version)["spec"]))
             seconds = await agents.all_live(site.version, LIMIT) - began
             writes = operator_writes(await site.requests() - before)
             playing.cancel()

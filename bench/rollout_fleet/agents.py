@@ -1,7 +1,6 @@
 """All agents of the bench in one process: one watch for each thousand nodes, one status write for each move."""
 
 import asyncio
-import json
 import time
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -9,7 +8,20 @@ from typing import Any
 
 import aiohttp
 import msgspec
-from rollout_fleet.site import EDGE_NODES, KEY, LEASES, MERGE, PER_WATCH, SHARD, VARIANT, Site, hardware, manifest, many
+from rollout_fleet.site import (
+    EDGE_NODES,
+    KEY,
+    LEASES,
+    MERGE,
+    PER_WATCH,
+    SHARD,
+    SLIM,
+    VARIANT,
+    Site,
+    hardware,
+    manifest,
+    many,
+)
 
 from edgewright_contract.timestamps import micro_time
 
@@ -128,7 +140,7 @@ class Agents:
                 continue
             body = acknowledged(live, before)
             self.served[name] = body["status"]["models"][0]["live"]
-            await self.site.call("PATCH", f"{EDGE_NODES}/{name}/status", body, MERGE)
+            await self.site.call("PATCH", f"{EDGE_NODES}/{name}/status", body, SLIM)
             self.moved.set()
 
 
@@ -159,13 +171,11 @@ async def real_watches(site: Site, count: int) -> float:
         await asyncio.gather(*tasks, return_exceptions=True)
 
 
-def spec_body(name: str, version: int) -> bytes:
-    """The apply patch that a bare client sends for a move: what the operator writes, without a thought."""
+def spec_body(version: int) -> dict[str, Any]:
+    """The patch that a bare client sends for a move: what the operator writes, without a thought."""
     live = {
         "version": version, "sequence": 1_700_000_000 + version, "manifest": manifest(version),
         "variant": VARIANT,
     }  # fmt: skip
     models = [{"name": KEY, "registeredModel": "nilm-bench", "live": live}]
-    spec = {"trust": "sha256:" + "7" * 64, "models": models}
-    body = {"apiVersion": "edgewright.dev/v1alpha1", "kind": "EdgeNode", "metadata": {"name": name}, "spec": spec}
-    return json.dumps(body).encode()
+    return {"metadata": {"managedFields": [{}]}, "spec": {"trust": "sha256:" + "7" * 64, "models": models}}

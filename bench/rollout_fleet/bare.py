@@ -4,10 +4,7 @@ import time
 
 import msgspec
 from rollout_fleet.agents import Live, acknowledged, spec_body
-from rollout_fleet.site import EDGE_NODES, MERGE, VARIANT, Site, manifest, many
-
-_APPLY = {"Content-Type": "application/apply-patch+yaml"}
-_OWNER = "fieldManager=edgewright-operator&force=true"
+from rollout_fleet.site import EDGE_NODES, SLIM, VARIANT, Site, manifest, many
 
 
 async def writes(site: Site, version: int) -> float:
@@ -15,12 +12,9 @@ async def writes(site: Site, version: int) -> float:
     live = msgspec.convert({"version": version, "manifest": manifest(version), "variant": VARIANT}, Live)
 
     async def one(name: str) -> None:
-        url = f"{site.plane.url}{EDGE_NODES}/{name}?{_OWNER}"
-        async with site.session.patch(url, data=spec_body(name, version), headers=_APPLY) as answer:
-            answer.raise_for_status()
-            await answer.read()
+        await site.call("PATCH", f"{EDGE_NODES}/{name}", spec_body(version), SLIM)
         before = {"version": version - 1, "manifest": manifest(version - 1), "variant": live.variant}
-        await site.call("PATCH", f"{EDGE_NODES}/{name}/status", acknowledged(live, before), MERGE)
+        await site.call("PATCH", f"{EDGE_NODES}/{name}/status", acknowledged(live, before), SLIM)
 
     began = time.monotonic()
     await many(site.nodes, one)

@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import json
+import os
 import re
 import ssl
 from collections import Counter
@@ -25,6 +26,8 @@ LEASES: Final = f"/apis/coordination.k8s.io/v1/namespaces/{names.NAMESPACE}/leas
 MODEL: Final = f"{GROUP}/namespaces/bench/{names.COMPRESSED_MODELS}/nilm"
 KEY: Final = "bench/nilm"
 MERGE: Final = {"Content-Type": "application/merge-patch+json"}
+SLIM: Final = {**MERGE, "Accept": "application/json;as=PartialObjectMetadata;g=meta.k8s.io;v=v1"}
+"""As operator and agent ask: an answer without what they just wrote."""
 SHARD: Final = "bench.edgewright.dev/shard"
 VARIANT: Final = "taylor-global-50-int8"
 PER_WATCH: Final = 1000
@@ -104,6 +107,16 @@ class Site:
         """Resident megabytes of a process of the control plane."""
         process = next(each for each in self.plane.processes if each.spec.name == name)
         return resident(process.pid)
+
+    def used(self) -> float:
+        """Processor seconds that the control plane has used so far, API server and etcd together."""
+        return sum(processor_seconds(each.pid) for each in self.plane.processes)
+
+
+def processor_seconds(pid: int) -> float:
+    """What a process has used so far, its threads together."""
+    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
 
 def resident(pid: int, peak: bool = False) -> float:

@@ -31,7 +31,6 @@ class Body(StrEnum):
 
     JSON = "application/json"
     MERGE = "application/merge-patch+json"
-    APPLY = "application/apply-patch+yaml"
 
 
 class ClusterError(RuntimeError):

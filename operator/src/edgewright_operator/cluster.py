@@ -21,7 +21,8 @@ COMPRESSED_MODELS: Final = f"{_GROUP}/{names.COMPRESSED_MODELS}"
 NODES: Final = "/api/v1/nodes"
 NAMESPACES: Final = "/api/v1/namespaces"
 LEASES: Final = f"/apis/coordination.k8s.io/v1/namespaces/{names.NAMESPACE}/leases"
-_OWNER: Final = {"fieldManager": "edgewright-operator", "force": "true"}
+_UNTRACKED: Final[list[Object]] = [{}]
+"""As managedFields: who wrote which field is kept for nobody, and half of the object is saved (decision 49)."""
 _METADATA: Final = "application/json;as=PartialObjectMetadata;g=meta.k8s.io;v=v1"
 _CLUSTER_EVENTS: Final = "default"
 """Namespace of Events about cluster-scoped objects."""
@@ -105,15 +106,14 @@ class Cluster:
                 raise
 
     async def write_spec(self, edge_node: EdgeNodeView, spec: Object) -> str:
-        """Apply a node's spec as its field manager, if nobody wrote in between; the new resourceVersion.
+        """Replace a node's spec, if nobody wrote in between; the new resourceVersion. Absent fields stay as they are.
 
         Raises:
             Conflict: the EdgeNode changed since it was read.
         """
-        fenced = {"name": edge_node.name, "resourceVersion": edge_node.version}
-        body = {"apiVersion": names.API_VERSION, "kind": "EdgeNode", "metadata": fenced, "spec": spec}
+        body = {"metadata": {"resourceVersion": edge_node.version, "managedFields": _UNTRACKED}, "spec": spec}
         path = f"{EDGE_NODES}/{edge_node.name}"
-        data = await self._write("PATCH", path, body, query=_OWNER, content=Body.APPLY, accept=_METADATA)
+        data = await self._write("PATCH", path, body, content=Body.MERGE, accept=_METADATA)
         return views.node(data).version
 
     async def write_status(self, model: Object, status: Object) -> Object:

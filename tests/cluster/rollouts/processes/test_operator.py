@@ -51,8 +51,7 @@ def test_a_release_reaches_all_nodes_in_two_waves(
     assert spec["models"][0]["live"]["variant"] == "q"
     assert source.tokens == {"Bearer of-the-operator"}
     assert source.logins == {"Bearer of-mlflow"}
-    managers = {entry["manager"] for entry in next(iter(site.edge_nodes().values()))["metadata"]["managedFields"]}
-    assert "edgewright-operator" in managers
+    assert not any(node["metadata"].get("managedFields") for node in site.edge_nodes().values())  # half of the object
 
 
 @pytest.mark.parametrize("moment", ["exposed", "soaking", "second wave"])

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import yaml
 
+from edgewright_contract import names
 from edgewright_contract.edgenode import EdgeNodeSpec, EdgeNodeStatus
 
 _PAGE = (Path(__file__).parents[2] / "docs" / "edgenode.md").read_text()

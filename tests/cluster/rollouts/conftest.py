@@ -45,9 +45,7 @@ class World:
     @property
     def broken(self) -> list[str]:
         """Every break of a promise; a node may be heard before its assignment is, so that is judged at the end."""
-        strays = [
-            f"{node} serves {found[-3:]}, which it was never assigned" for node, found in self.served - self.assigned
-        ]
+        strays = sorted(self.served - self.assigned)
         return [*self.breaks, *(f"{node} serves {found[-3:]}, unassigned" for node, found in strays)]
 
     def heard(self, node: str, entry: dict[str, Any]) -> None:

@@ -56,7 +56,7 @@ soak: setup ## faults with real processes at every point: about an hour
 	@$(BIN)/python -m pytest -q -m soak tests
 
 bench: setup ## each performance claim beside its peers, in short form; results/ holds the long ones
-	@for bench in verify footprint swap engines serving containment rollout_scale revert compression; do \
+	@for bench in verify footprint swap stall engines serving containment rollout_scale revert compression; do \
 	  echo "== bench/$$bench.py --quick"; $(BIN)/python bench/$$bench.py --quick --json | tail -1 || exit 1; done
 
 lint: setup ## style, types and layers

@@ -2,20 +2,24 @@
 
 from __future__ import annotations
 
+import os
 import re
 import subprocess
 import sysconfig
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 import yaml
 from pydantic import BaseModel
 from pydantic_settings import BaseSettings
 
 from edgewright_agent.serving.settings import ServingSettings
-from edgewright_agent.settings import AgentSettings
+from edgewright_agent.settings import AgentSettings, from_environment
+from edgewright_agent.starting import PREFIX
 from edgewright_contract import names
 from edgewright_operator.gateway.settings import Settings as GatewaySettings
 from edgewright_operator.settings import Settings as OperatorSettings
@@ -29,10 +33,12 @@ class Process:
     """A process as its manifest starts it."""
 
     name: str
-    settings: type[BaseSettings]
+    settings: type[BaseModel]
+    read: Callable[[], BaseModel]
+    prefix: str
     written: frozenset[str] = field(default_factory=frozenset)
     """Settings that hold a path which the process itself creates."""
-    inherited: type[BaseModel] | None = None
+    inherited: type[msgspec.Struct] | None = None
     """Settings of a child process that inherits the variables."""
 
     @property
@@ -44,10 +50,6 @@ class Process:
     def container(self) -> dict[str, Any]:
         (only,) = self.pod["containers"]
         return dict(only)
-
-    @property
-    def prefix(self) -> str:
-        return str(self.settings.model_config["env_prefix"])
 
     def environment(self) -> dict[str, str]:
         """Every variable, those of the ConfigMap that it draws from included."""
@@ -65,17 +67,25 @@ def _config_map(name: str) -> dict[str, str]:
     return next(document["data"] for document in documents if document["metadata"]["name"] == name)
 
 
+def _prefix(settings: type[BaseSettings]) -> str:
+    return str(settings.model_config["env_prefix"])
+
+
+def _agent() -> AgentSettings:
+    return from_environment(os.environ)
+
+
 PROCESSES = [
-    Process("operator", OperatorSettings),
-    Process("gateway", GatewaySettings, frozenset({"cache"})),
-    Process("agent", AgentSettings, frozenset({"state_dir"}), ServingSettings),
+    Process("operator", OperatorSettings, OperatorSettings, _prefix(OperatorSettings)),
+    Process("gateway", GatewaySettings, GatewaySettings, _prefix(GatewaySettings), frozenset({"cache"})),
+    Process("agent", AgentSettings, _agent, PREFIX, frozenset({"state_dir"}), ServingSettings),
 ]
 each = pytest.mark.parametrize("process", PROCESSES, ids=lambda process: process.name)
 
 
-def _built(process: Process, environment: dict[str, str], monkeypatch: pytest.MonkeyPatch) -> BaseSettings:
+def _built(process: Process, environment: dict[str, str], monkeypatch: pytest.MonkeyPatch) -> BaseModel:
     """The settings from exactly this environment; a variable that the process does not know is an error."""
-    fields = {*process.settings.model_fields, *(process.inherited.model_fields if process.inherited else ())}
+    fields = {*process.settings.model_fields, *(process.inherited.__struct_fields__ if process.inherited else ())}
     known = {process.prefix + name.upper() for name in fields}
     unknown = set(environment) - known
     if unknown:
@@ -84,7 +94,7 @@ def _built(process: Process, environment: dict[str, str], monkeypatch: pytest.Mo
         monkeypatch.delenv(name, raising=False)
     for name, value in environment.items():
         monkeypatch.setenv(name, value)
-    return process.settings()
+    return process.read()
 
 
 @each

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from edgewright_agent import store
+from edgewright_agent import starting, store
 from edgewright_agent.settings import AgentSettings
 from edgewright_contract.edgenode import ModelState
 
@@ -24,6 +24,6 @@ def test_each_setting_stands_there_with_its_default(field: str) -> None:
         assert units.get(int(default), f"{default:g}") in row, row
 
 
-@pytest.mark.parametrize("word", [*ModelState, store.STATE_FILE, store.FLOORS_FILE, store.LOCK_FILE])
+@pytest.mark.parametrize("word", [*ModelState, store.STATE_FILE, store.FLOORS_FILE, starting.LOCK_FILE])
 def test_each_state_and_file_is_explained(word: str) -> None:
     assert f"| `{word}` |" in PAGE

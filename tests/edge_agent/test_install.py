@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import os
 import shutil
 import subprocess
 import sys
@@ -8,7 +9,8 @@ from pathlib import Path
 import pytest
 
 from edgewright_agent import install
-from edgewright_agent.settings import PREFIX, AgentSettings
+from edgewright_agent.settings import from_environment
+from edgewright_agent.starting import PREFIX
 
 GIVEN = ("--node", "plant-a-1", "--api-url", "https://10.0.0.1:6443", "--gateway-url", "https://gateway:8443")
 
@@ -34,7 +36,7 @@ def test_what_is_written_below_a_root_is_what_the_agent_reads(tmp_path: Path, mo
         name, _, value = line.partition("=")
         assert name.startswith(PREFIX)
         monkeypatch.setenv(name, value)
-    settings = AgentSettings()
+    settings = from_environment(os.environ)
     assert (settings.node, settings.port, settings.state_dir) == ("plant-a-1", 9000, Path("/var/lib/edgewright"))
 
 

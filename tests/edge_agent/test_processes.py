@@ -23,7 +23,8 @@ from onnx import TensorProto, helper, numpy_helper
 
 from edgewright_agent import events
 from edgewright_agent.selftest_parent import SelfTest, measured_in_child
-from edgewright_agent.supervisor import Server, listening_socket
+from edgewright_agent.starting import listening_socket, server_command
+from edgewright_agent.supervisor import Server
 from edgewright_contract.conditions import Reason
 from edgewright_contract.digests import digest_of
 from edgewright_contract.edgenode import ModelState
@@ -96,8 +97,7 @@ async def _until(met: Callable[[], bool]) -> None:
 async def node(world: Any) -> AsyncIterator[Node]:
     listener = listening_socket("127.0.0.1", 0)
     control = world.folder / "c.sock"
-    arguments = ("--hold", "--history", str(world.folder / "history"))
-    server = Server(listener, control, start_seconds=60, hang_seconds=10, arguments=arguments)
+    server = Server(listener, control, start_seconds=60, hang_seconds=10, command=server_command(world.folder))
     world.settings = {"ping_seconds": 0.4, "trial_hang_seconds": 1.0}
     agent = world.wired(server, world.folder)
     child = SelfTest(seconds=60, address_bytes=2 * 1024**3)
@@ -295,7 +295,8 @@ async def test_a_server_whose_agent_is_told_to_end_answers_what_it_has_begun(tmp
 def test_a_server_dies_with_a_supervisor_that_is_killed_alone(tmp_path: Path) -> None:
     script = f"""
 import asyncio, pathlib
-from edgewright_agent.supervisor import Server, listening_socket
+from edgewright_agent.starting import listening_socket
+from edgewright_agent.supervisor import Server
 async def main():
     listener = listening_socket("127.0.0.1", 0)
     server = Server(listener, pathlib.Path({str(tmp_path / "c.sock")!r}), start_seconds=60, hang_seconds=10)

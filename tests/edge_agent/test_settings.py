@@ -5,7 +5,8 @@ from pathlib import Path
 import pytest
 from pydantic import ValidationError
 
-from edgewright_agent.settings import CONTROL_SOCKET, AgentSettings
+from edgewright_agent.settings import AgentSettings
+from edgewright_agent.starting import CONTROL_SOCKET
 
 REST = {"node": "n", "api_url": "http://x", "gateway_url": "http://x"}
 FILES = {name: Path("f") for name in ("api_token_file", "gateway_token_file", "root_key_file")}

@@ -8,6 +8,7 @@ import pytest
 
 from edgewright_agent.disk import READ, open_plain
 from edgewright_agent.saved import StateError
+from edgewright_agent.starting import FolderInUse, locked
 from edgewright_agent.state import AgentState, Floors
 from edgewright_agent.store import STATE_FILE, BlobError, Store
 from edgewright_contract.digests import digest_of
@@ -43,11 +44,11 @@ def test_a_raised_floor_outlives_the_state(tmp_path: Path) -> None:
 
 
 def test_two_agents_never_work_in_one_folder(tmp_path: Path) -> None:
-    held = Store(tmp_path).lock()
-    with pytest.raises(StateError, match="another agent works here"):
-        Store(tmp_path).lock()
+    held = locked(tmp_path)
+    with pytest.raises(FolderInUse, match="another agent works here"):
+        locked(tmp_path)
     os.close(held)
-    os.close(Store(tmp_path).lock())
+    os.close(locked(tmp_path))
 
 
 @pytest.mark.parametrize("kind", ["pipe", "link", "hard link", "folder", "device"])

@@ -11,14 +11,15 @@ import pytest
 @pytest.mark.parametrize(
     ("imported", "kept_out"),
     [
-        ("edgewright_agent.main, edgewright_agent.selftest", {"numpy", "onnxruntime", "fastapi", "onnx"}),
+        ("edgewright_agent.main", {"pydantic", "cryptography", "httpx2", "numpy", "msgspec"}),
+        ("edgewright_agent.running", {"numpy", "onnxruntime", "fastapi", "onnx"}),
         ("edgewright_agent.selftest, numpy, onnxruntime", {"pydantic", "cryptography", "httpx2", "msgspec"}),
         (
             "edgewright_agent.serving.__main__",
-            {"fastapi", "cryptography", "httpx2", "aiomqtt", "grpc", "google.protobuf"},
+            {"fastapi", "pydantic", "cryptography", "httpx2", "aiomqtt", "grpc", "google.protobuf"},
         ),
     ],
-    ids=["supervisor", "self-test", "server"],
+    ids=["supervisor before the server starts", "supervisor", "self-test", "server"],
 )
 def test_a_process_does_without_what_it_does_not_need(imported: str, kept_out: set[str]) -> None:
     script = f"import sys, {imported}; bad = {kept_out} & set(sys.modules); sys.exit(str(bad) if bad else 0)"

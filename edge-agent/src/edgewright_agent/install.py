@@ -13,7 +13,7 @@ from typing import Final
 
 from edgewright_agent.joining import Joined, JoinError, parse
 from edgewright_agent.joining import joined as turned
-from edgewright_agent.settings import PREFIX
+from edgewright_agent.starting import PREFIX
 
 UNIT: Final = "edgewright-agent.service"
 CONFIG: Final = Path("/etc/edgewright")
@@ -96,21 +96,6 @@ class File:
     mode: int
     keep: bool = False
     """Not written where there is one already."""
-
-
-def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """What `install` takes."""
-    parser.add_argument("--systemd", action="store_true", required=True, help="the one kind of service there is")
-    parser.add_argument("--root", type=Path, help="write below this folder and start nothing")
-    parser.add_argument("--dry-run", action="store_true", help="print what would be written and write nothing")
-    parser.add_argument("--join", type=Path, help="file that `edgewright nodes join NODE` wrote: all of what follows")
-    parser.add_argument("--node", help="name of the node")
-    parser.add_argument("--api-url", help="base URL of the API server")
-    parser.add_argument("--gateway-url", help="base URL of the model gateway")
-    parser.add_argument("--api-ca", help="PEM file of the API server's authority")
-    parser.add_argument("--gateway-ca", help="PEM file of the gateway's authority")
-    parser.add_argument("--host", help="address to serve on; 127.0.0.1 without it")
-    parser.add_argument("--port", help="port to serve on; 8080 without it")
 
 
 def run(arguments: argparse.Namespace) -> int:

@@ -1,36 +1,14 @@
-"""`edgewright-agent`: reads the settings, wires the parts together and runs until SIGTERM."""
+"""`edgewright-agent`: reads the command line. `run` begins the first server before it imports what the agent needs."""
 
 import argparse
 import asyncio
-import functools
 import logging
 import os
-import random
-import signal
-import socket
-import ssl
 import sys
-from collections.abc import Callable
-from datetime import UTC, datetime
 from pathlib import Path
 
-import httpx2
-from cryptography.hazmat.primitives.asymmetric import ec
-from pydantic import ValidationError
-
-from edgewright_agent import hardware, install, verify
-from edgewright_agent.agent import Agent
-from edgewright_agent.download import Gateway
-from edgewright_agent.kube import Kube
-from edgewright_agent.renewal import Renewal
-from edgewright_agent.rollout import Tools
-from edgewright_agent.saved import StateError
-from edgewright_agent.selftest_parent import SelfTest, measured_in_child
-from edgewright_agent.settings import CONTROL_SOCKET, PREFIX, AgentSettings
-from edgewright_agent.store import Store
-from edgewright_agent.supervisor import Server, listening_socket
-from edgewright_contract import keys
-from edgewright_contract import names as contract_names
+from edgewright_agent import starting
+from edgewright_agent.starting import PREFIX
 
 _EXAMPLES = f"""
 settings come from the environment, with the prefix {PREFIX}:
@@ -79,108 +57,42 @@ def main() -> int:
         epilog=_INSTALLING,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    install.add_arguments(service)
+    _add_arguments(service)
     arguments = parser.parse_args()
+    if arguments.command == "run":
+        logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
+        logging.getLogger("httpx2").setLevel(logging.WARNING)
+        return asyncio.run(_run())
     if arguments.command == "hardware":
+        from edgewright_agent import hardware
+
         print(hardware.measured(None).model_dump_json(by_alias=True, indent=2))
         return 0
-    return install.run(arguments) if arguments.command == "install" else _serve()
+    from edgewright_agent import install
+
+    return install.run(arguments)
 
 
-def _serve() -> int:
-    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
-    logging.getLogger("httpx2").setLevel(logging.WARNING)
-    try:
-        asyncio.run(_run(AgentSettings()))
-    except ValidationError as error:
-        for problem in error.errors():
-            name = PREFIX + "_".join(str(part) for part in problem["loc"]).upper()
-            print(f"edgewright-agent: {name}: {problem['msg']}", file=sys.stderr)
-        return 2
-    except (StateError, OSError, keys.KeyFormatError) as error:
-        print(f"edgewright-agent: {error}", file=sys.stderr)
-        return 1
-    return 0
+async def _run() -> int:
+    begun = await starting.ahead(os.environ)
+    from edgewright_agent import running  # takes half a second, in which the server does the same
+
+    return await running.run(begun)
 
 
-async def _run(settings: AgentSettings) -> None:
-    root = keys.load_public(settings.root_key_file.read_bytes())
-    store = Store(settings.state_dir)
-    lock = store.lock()
-    listener = listening_socket(settings.host, settings.port)
-    async with (
-        _client(settings.api_url, settings.api_ca) as api,
-        _client(settings.gateway_url, settings.gateway_ca) as blobs,
-    ):
-        agent, server = _wired(settings, store, listener, api, blobs, root)
-        logging.getLogger(__name__).info("serving on %s port %d", *listener.getsockname()[:2])
-        task = asyncio.ensure_future(agent.run())
-        for number in (signal.SIGTERM, signal.SIGINT):
-            asyncio.get_running_loop().add_signal_handler(number, task.cancel)
-        try:
-            await task
-        except asyncio.CancelledError:
-            logging.getLogger(__name__).info("ended by a signal")
-        finally:
-            await server.finish()
-            listener.close()
-            os.close(lock)
-
-
-def _wired(
-    settings: AgentSettings,
-    store: Store,
-    listener: socket.socket,
-    api: httpx2.AsyncClient,
-    blobs: httpx2.AsyncClient,
-    root: ec.EllipticCurvePublicKey,
-) -> tuple[Agent, Server]:
-    server = Server(
-        listener,
-        settings.state_dir / CONTROL_SOCKET,
-        start_seconds=settings.start_seconds,
-        hang_seconds=settings.hang_seconds,
-        arguments=("--hold", "--history", str(settings.state_dir / "history")),
-    )
-    machine = hardware.measured(settings.hardware_class)
-    rng = random.Random(f"{settings.node}{os.getpid()}")  # noqa: S311 - spreads load, guards nothing
-    gateway = Gateway(
-        blobs,
-        _token(settings.gateway_token_file),
-        deadline=settings.download_seconds,
-        min_free_bytes=settings.min_free_bytes,
-    )
-    self_test = SelfTest(seconds=settings.self_test_seconds, address_bytes=settings.self_test_bytes)
-    tools = Tools(
-        settings,
-        store,
-        gateway,
-        server,
-        root,
-        verify.Node(settings.node, machine.class_),
-        lambda: datetime.now(UTC),
-        functools.partial(measured_in_child, store=store, self_test=self_test),
-        self_test.ahead,
-    )
-    kube = Kube(api, _token(settings.api_token_file), settings.node, rng=rng)
-    return Agent(tools, server, kube, machine, rng, _renewal(settings, kube, rng)), server
-
-
-def _renewal(settings: AgentSettings, kube: Kube, rng: random.Random) -> Renewal | None:
-    if settings.service_account is None:
-        return None
-    files = {settings.api_token_file: None, settings.gateway_token_file: contract_names.GATEWAY_AUDIENCE}
-    wall = functools.partial(datetime.now, UTC)
-    return Renewal(kube, settings.service_account, files, wall, rng, retry_seconds=settings.retry_seconds)
-
-
-def _client(url: str, ca: Path | None) -> httpx2.AsyncClient:
-    verified: ssl.SSLContext | bool = ssl.create_default_context(cafile=str(ca)) if ca else True
-    return httpx2.AsyncClient(base_url=url, verify=verified, timeout=30.0, trust_env=False)
-
-
-def _token(path: Path) -> Callable[[], str]:
-    return lambda: path.read_text().strip()
+def _add_arguments(parser: argparse.ArgumentParser) -> None:
+    """What `install` takes."""
+    parser.add_argument("--systemd", action="store_true", required=True, help="the one kind of service there is")
+    parser.add_argument("--root", type=Path, help="write below this folder and start nothing")
+    parser.add_argument("--dry-run", action="store_true", help="print what would be written and write nothing")
+    parser.add_argument("--join", type=Path, help="file that `edgewright nodes join NODE` wrote: all of what follows")
+    parser.add_argument("--node", help="name of the node")
+    parser.add_argument("--api-url", help="base URL of the API server")
+    parser.add_argument("--gateway-url", help="base URL of the model gateway")
+    parser.add_argument("--api-ca", help="PEM file of the API server's authority")
+    parser.add_argument("--gateway-ca", help="PEM file of the gateway's authority")
+    parser.add_argument("--host", help="address to serve on; 127.0.0.1 without it")
+    parser.add_argument("--port", help="port to serve on; 8080 without it")
 
 
 if __name__ == "__main__":

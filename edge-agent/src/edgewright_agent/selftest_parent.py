@@ -13,9 +13,9 @@ from pydantic.alias_generators import to_camel
 from edgewright_agent import tied
 from edgewright_agent.refusal import Refusal
 from edgewright_agent.selftest import Job
+from edgewright_agent.starting import server_environment
 from edgewright_agent.state import Held
 from edgewright_agent.store import BlobError, Store
-from edgewright_agent.supervisor import server_environment
 from edgewright_contract import names, release, strictjson
 from edgewright_contract.conditions import Reason
 

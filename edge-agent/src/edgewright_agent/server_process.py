@@ -2,7 +2,7 @@
 
 import asyncio
 import contextlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Final
 
@@ -22,20 +22,6 @@ class ServerProcess:
         self._commands, self._pulse = Channel(), Channel()
         self.generation = generation
         """Which process of its owner this is."""
-
-    @classmethod
-    async def spawn(
-        cls, command: Sequence[str], descriptor: int, control: Path, environment: Mapping[str, str], generation: int
-    ) -> "ServerProcess":
-        """Start the process with the listening socket; it is connected to by `connect`."""
-        control.unlink(missing_ok=True)
-        process = await asyncio.create_subprocess_exec(
-            *(*command, "--fd", str(descriptor), "--control", str(control)),
-            pass_fds=(descriptor,),
-            stdin=asyncio.subprocess.DEVNULL,
-            env=dict(environment),
-        )
-        return cls(process, generation)
 
     @property
     def pid(self) -> int | None:

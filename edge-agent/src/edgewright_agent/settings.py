@@ -1,22 +1,22 @@
 """What the agent is told from outside: environment variables with the prefix EDGEWRIGHT_AGENT_, read once at start."""
 
 import os
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Final
 
-from pydantic import Field, field_validator
-from pydantic_settings import BaseSettings, SettingsConfigDict
+from pydantic import BaseModel, ConfigDict, Field, field_validator
 
-PREFIX = "EDGEWRIGHT_AGENT_"
-CONTROL_SOCKET: Final = "control.sock"
+from edgewright_agent.starting import CONTROL_SOCKET, DEFAULT_HOST, DEFAULT_PORT, PREFIX
+
 _LONGEST_SOCKET_PATH: Final = 107
 """Bytes that the kernel takes as the path of a Unix socket (unix(7))."""
 
 
-class AgentSettings(BaseSettings):
+class AgentSettings(BaseModel):
     """Settings of the supervisor. The server process inherits the environment, so its source settings pass through."""
 
-    model_config = SettingsConfigDict(env_prefix=PREFIX, extra="ignore", frozen=True, use_attribute_docstrings=True)
+    model_config = ConfigDict(extra="ignore", frozen=True, use_attribute_docstrings=True)
 
     node: str = Field(min_length=1, max_length=253)
     """Name of the node; the EdgeNode and the Lease are named alike."""
@@ -38,9 +38,9 @@ class AgentSettings(BaseSettings):
     """Token of audience edgewright-gateway; read again for every request."""
     root_key_file: Path
     """PEM file of the offline root key's public half."""
-    host: str = "127.0.0.1"
+    host: str = DEFAULT_HOST
     """Address that the server listens on."""
-    port: int = Field(default=8080, ge=0, le=65_535)
+    port: int = Field(default=DEFAULT_PORT, ge=0, le=65_535)
     """Port that the server listens on; 0 takes a free one."""
     hardware_class: str | None = Field(default=None, max_length=63)
     """Overrides the computed hardware class, as the label edgewright.dev/hardware-class does."""
@@ -89,3 +89,13 @@ class AgentSettings(BaseSettings):
         if len(os.fsencode(folder)) > most:
             raise ValueError(f"the path may have at most {most} bytes, because a Unix socket lies in it: {folder}")
         return folder
+
+
+def from_environment(environment: Mapping[str, str]) -> AgentSettings:
+    """Read the settings.
+
+    Raises:
+        pydantic.ValidationError: a variable is missing, or its value does not fit.
+    """
+    given = {key.removeprefix(PREFIX).lower(): value for key, value in environment.items() if key.startswith(PREFIX)}
+    return AgentSettings.model_validate(given)

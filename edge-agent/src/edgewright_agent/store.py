@@ -4,7 +4,6 @@ A crash at any point leaves the old or the new, never a half. Bytes are hashed a
 """
 
 import errno
-import fcntl
 import os
 from collections.abc import Iterable
 from pathlib import Path
@@ -17,7 +16,6 @@ from edgewright_contract.digests import digest_of, is_digest
 
 STATE_FILE = "state.json"
 FLOORS_FILE = "floors.json"
-LOCK_FILE = "lock"
 
 
 class BlobError(Exception):
@@ -37,20 +35,6 @@ class Store:
         self._floors: Floors | None = None
         self.damage = ""
         """What `load` found damaged."""
-
-    def lock(self) -> int:
-        """Keep other agents out as long as this process lives; the descriptor that holds the lock.
-
-        Raises:
-            StateError: another agent works in this folder.
-        """
-        descriptor = os.open(self.folder / LOCK_FILE, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            os.close(descriptor)
-            raise StateError(f"{self.folder}: another agent works here; end it, or give this one a folder") from None
-        return descriptor
 
     def path(self, digest: str) -> Path:
         """Where the blob of this digest lies, or would lie."""

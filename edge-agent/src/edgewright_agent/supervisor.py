@@ -3,41 +3,22 @@
 The socket outlives the processes, so connections wait in its queue while a dead or hung one is replaced.
 """
 
-import os
+import asyncio
 import socket
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final
 
-from edgewright_agent import tied
+from edgewright_agent import starting, tied
 from edgewright_agent.channel import CommandRefused, ServerDown
 from edgewright_agent.processes import usage
 from edgewright_agent.server_process import ServerProcess
-from edgewright_agent.settings import PREFIX
 from edgewright_contract.conditions import Reason
 
-__all__ = ["CommandRefused", "Server", "ServerDown", "listening_socket", "server_environment"]
+__all__ = ["CommandRefused", "Server", "ServerDown"]
 
-_SECRETS: Final = ("API_TOKEN_FILE", "GATEWAY_TOKEN_FILE", "API_URL", "GATEWAY_URL", "ROOT_KEY_FILE")
-_LIBRARIES: Final = {"OPENBLAS_NUM_THREADS": "1", "OMP_NUM_THREADS": "1", "ORT_DISABLE_TELEMETRY": "1"}
-"""numpy would otherwise hold memory for a thread on each core, which nothing here uses, and ONNX Runtime would keep a
-thread and files with which it reports how it is used."""
 FINISH_SECONDS: Final = 12.0
 """A replaced server gets so long for the requests that it has begun."""
-
-
-def listening_socket(host: str, port: int) -> socket.socket:
-    """A bound socket with a queue; it stays open as long as the supervisor lives.
-
-    Raises:
-        OSError: the address is taken.
-    """
-    family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    opened = socket.socket(family, socket.SOCK_STREAM)
-    opened.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-    opened.bind((host, port))
-    opened.listen(512)
-    return opened
 
 
 class Server:
@@ -50,14 +31,16 @@ class Server:
         *,
         start_seconds: float,
         hang_seconds: float,
-        arguments: Sequence[str] = (),
         command: Sequence[str] | None = None,
+        begun: asyncio.subprocess.Process | None = None,
     ) -> None:
+        """`begun`: the first process, where it was started already."""
         self._listener = listener
         self._control = control
         self._start_seconds = start_seconds
         self._hang_seconds = hang_seconds
-        self._command = (*(command or tied.command("edgewright_agent.serving")), *arguments)
+        self._command = command or tied.command("edgewright_agent.serving")
+        self._begun = begun
         self._process: ServerProcess | None = None
         self._spawned = 0
 
@@ -104,9 +87,10 @@ class Server:
 
     async def _spawn(self) -> ServerProcess:
         self._spawned += 1
-        control = self._control.with_name(f"{self._control.stem}{self._spawned % 2}{self._control.suffix}")
-        descriptor, environment = self._listener.fileno(), server_environment(os.environ)
-        process = await ServerProcess.spawn(self._command, descriptor, control, environment, self._spawned)
+        control = starting.control(self._control, self._spawned)
+        begun, self._begun = self._begun, None
+        started = begun or await starting.process(self._command, self._listener, control)
+        process = ServerProcess(started, self._spawned)
         try:
             await process.connect(control, self._start_seconds)
         except BaseException:
@@ -152,9 +136,3 @@ class Server:
         if self._process is None:
             raise ServerDown(Reason.CRASH_LOOP, "the server does not run", self._spawned)
         return self._process
-
-
-def server_environment(environment: Mapping[str, str]) -> dict[str, str]:
-    """What the server inherits: everything but the ways to tokens, API server and gateway."""
-    hidden = {PREFIX + name for name in _SECRETS}
-    return {**_LIBRARIES, **{name: value for name, value in environment.items() if name not in hidden}}

@@ -431,5 +431,5 @@ def test_an_address_that_is_none_is_refused_at_the_start(tmp_path, address):
         command, env={"EDGEWRIGHT_AGENT_GRPC_ADDRESS": address}, capture_output=True, text=True, timeout=60, check=False
     )
     assert done.returncode == 2
-    assert "grpc_address" in done.stderr
+    assert "EDGEWRIGHT_AGENT_GRPC_ADDRESS" in done.stderr
     assert address in done.stderr

@@ -9,12 +9,11 @@ from typing import Any
 import msgspec
 
 from edgewright_agent import disk
-from edgewright_agent.serving import engine, local_socket, rehearsal
+from edgewright_agent.serving import engine, local_socket, rehearsal, stated
 from edgewright_agent.serving.history import History
 from edgewright_agent.serving.metrics import Metrics
 from edgewright_agent.serving.slots import Loaded, Slots, rss_bytes
 from edgewright_contract import names
-from edgewright_contract import release as releases
 
 log = logging.getLogger(__name__)
 
@@ -118,7 +117,7 @@ class Control:
                     self.serve.set()
                 case AskFigures():
                     return {"ok": True, "models": self._figures()}
-        except (engine.EngineError, msgspec.MsgspecError, releases.NotARelease, OSError) as error:
+        except (engine.EngineError, msgspec.MsgspecError, stated.BadDocument, OSError) as error:
             return {"ok": False, "error": str(error)}
         except Exception as error:
             log.exception("A control request failed.")
@@ -162,7 +161,7 @@ def _told(loaded: Loaded) -> dict[str, object]:
 
 
 def _read_and_load(request: Load) -> engine.Model:
-    release = releases.parse(_read(Path(request.release), names.MAX_RELEASE_BYTES))
+    release = stated.read(_read(Path(request.release), names.MAX_RELEASE_BYTES))
     if release.version != request.version:
         raise engine.EngineError(f"release.json is version {release.version}, not {request.version}.")
     data = _read(Path(request.path), names.MAX_MODEL_BYTES)

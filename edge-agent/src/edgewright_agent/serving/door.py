@@ -2,7 +2,7 @@
 
 import asyncio
 import time
-from collections.abc import Collection
+from collections.abc import Collection, Iterable, Iterator
 from typing import Final, Protocol, runtime_checkable
 
 from edgewright_agent.serving.inference import Inference, Limits
@@ -21,10 +21,13 @@ FEW: Final = 8
 
 @runtime_checkable
 class Overdue(Protocol):
-    """A connection that knows its deadlines."""
+    """A connection that knows its deadlines; `now` is the loop's time in seconds."""
 
     def close_if_overdue(self, now: float) -> None:
-        """Apply them; `now` is the loop's time in seconds."""
+        """Apply them."""
+
+    def gives_way(self, now: float) -> bool:
+        """Close if nothing was asked for a second; whether it did."""
 
 
 class Turn:
@@ -59,6 +62,22 @@ class Door:
         self.limits: Limits = inference.limits
         self.turn = Turn(inference.limits)
         self.draining = False
+        self._asked: Iterator[Overdue] = iter(())
+        self._ask_again = 0.0
+
+    def makes_room(self, connections: Iterable[object], now: float) -> bool:
+        """Have an idle connection close for a new one; whether there was one.
+
+        All are asked once in a sweep's time: a crowd of new connections would otherwise ask all others each.
+        """
+        if now >= self._ask_again:
+            self._asked = iter([other for other in connections if isinstance(other, Overdue)])
+            self._ask_again = now + SWEEP_SECONDS
+        return any(other.gives_way(now) for other in self._asked)
+
+    def has_no_end(self, data: bytes) -> bool:
+        """Whether data, in which a head should end, is longer than any head may be and none ends in time."""
+        return len(data) > self.limits.head_bytes and data.find(b"\r\n\r\n", 0, self.limits.head_bytes) < 0
 
     async def sweep(self, connections: Collection[object]) -> None:
         """Close what is overdue, until cancelled: no timer for each request, which would cost each request."""

@@ -11,8 +11,8 @@ import numpy as np
 import numpy.typing as npt
 import onnxruntime as ort
 
+from edgewright_agent.serving.stated import Reference, Release, Window
 from edgewright_contract.digests import digest_of
-from edgewright_contract.release import Reference, Release, Window
 
 Watts = npt.NDArray[np.float32]
 Probabilities = npt.NDArray[np.float32]
@@ -64,8 +64,7 @@ def load(data: bytes, digest: str, release: Release, variant: str, manifest: str
     except Exception as error:  # the runtime raises many types, none of them public
         raise EngineError(f"ONNX Runtime cannot load variant {variant}: {str(error)[:300]}") from error
     max_rows = _check_signature(session, release.window.seconds, len(release.labels))
-    labels = tuple(release.labels)
-    known = (release.version, variant, labels, release.window, manifest, digest, session, max_rows)
+    known = (release.version, variant, tuple(release.labels), release.window, manifest, digest, session, max_rows)
     return Model(*known, self_check(Model(*known, 0.0)), listed.reference)
 
 

@@ -6,7 +6,7 @@ Here also stand the bounds that uvicorn lacks: head size, number of connections,
 import asyncio
 import time
 from collections import deque
-from typing import Any, ClassVar, cast
+from typing import Any, ClassVar
 
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 
@@ -42,7 +42,7 @@ class InferProtocol(HttpToolsProtocol):
         over = len(self.connections) - self.door.limits.connections
         if over > self.door.limits.connections:
             transport.abort()
-        elif over > 0 and not self._make_room():
+        elif over > 0 and not self.door.makes_room(self.connections, self.loop.time()):
             self.refuse(503, BUSY)
 
     def connection_lost(self, exc: Exception | None) -> None:
@@ -58,12 +58,12 @@ class InferProtocol(HttpToolsProtocol):
         self.cycles.popleft()
         super().on_response_complete()
 
-    def _make_room(self) -> bool:
-        for other in cast("set[InferProtocol]", self.connections):
-            if other.is_idle() and self.loop.time() - other.since > 1 and not other.transport.is_closing():
-                other.transport.close()
-                return True
-        return False
+    def gives_way(self, now: float) -> bool:
+        """Close the connection if it has been idle for a second; whether it was."""
+        if now - self.since <= 1 or self.arriving or not self._is_alone() or self.transport.is_closing():
+            return False
+        self.transport.close()
+        return True
 
     def data_received(self, data: bytes) -> None:
         """Feed the parser, which calls the methods below."""
@@ -72,6 +72,9 @@ class InferProtocol(HttpToolsProtocol):
         self.fresh = not self.arriving
         if self.fresh:
             self.since = self.loop.time()
+        if (self.fresh or self.in_head) and self.door.has_no_end(data):
+            self._check_head(len(data))  # before the parser calls back for each of its headers
+            return
         self.begun, self.fed, self.data = 0, time.perf_counter(), data
         super().data_received(data)
         if self.in_head and self.begun == int(self.fresh):  # else a part of the data was another request's
@@ -199,10 +202,6 @@ class InferProtocol(HttpToolsProtocol):
 
     def _is_alone(self) -> bool:
         return self.cycle is None or (self.cycle.response_complete and not self.pipeline)
-
-    def is_idle(self) -> bool:
-        """Whether no request arrives or is being answered."""
-        return not self.arriving and self._is_alone()
 
     def _answer(self, loaded: Loaded) -> Answer | None:
         if not self.door.admits(len(self.connections)):

@@ -35,7 +35,7 @@ class Limits:
     """A connection without a request is closed after so long."""
     write_seconds: float = 20.0
     """A client that reads none of its answers for so long is cut off."""
-    turn_seconds: float = 0.040
+    turn_seconds: float = 0.030
     """Requests that are ready when one turn of the event loop has lasted so long get 503."""
 
 

@@ -3,6 +3,7 @@
 Nearly all infer requests are answered before they come here, in hot_route.py; both ways give the same bytes.
 """
 
+import asyncio
 import hmac
 import ipaddress
 import logging
@@ -10,7 +11,7 @@ import time
 from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import orjson
 from prometheus_client.exposition import CONTENT_TYPE_LATEST, generate_latest
@@ -28,6 +29,9 @@ from edgewright_agent.serving.slots import Loaded
 from edgewright_agent.serving.window import CLOCK_SECONDS
 
 log = logging.getLogger(__name__)
+
+MUCH: Final = 32 * 1024
+"""Bytes of readings beyond which they are read in a thread."""
 
 
 class Routes:
@@ -109,8 +113,12 @@ class Routes:
         if kind not in ("application/json", "application/x-ndjson"):  # so no foreign web page can post readings
             raise HTTPException(415, "Send the readings as application/json or application/x-ndjson.")
         body = await bodies.read(request, self._limits)
+        latest, lines = time.time() + CLOCK_SECONDS, kind == "application/x-ndjson"
         try:
-            taken = push.parse(body, lines=kind == "application/x-ndjson", latest=time.time() + CLOCK_SECONDS)
+            if len(body) <= MUCH:
+                taken = push.parse(body, lines=lines, latest=latest)
+            else:  # tens of thousands of readings, each looked at: others have their turn meanwhile
+                taken = await asyncio.to_thread(push.parse, body, lines=lines, latest=latest)
         except push.BadReadings as error:
             raise HTTPException(400, str(error)) from None
         return _json({"taken": await self._live.take(taken)})

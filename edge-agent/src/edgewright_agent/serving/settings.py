@@ -2,9 +2,9 @@
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Final
+from typing import Annotated, Any, Final
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field
+import msgspec
 
 PREFIX: Final = "EDGEWRIGHT_AGENT_"
 
@@ -18,20 +18,18 @@ def _listenable(address: str) -> str:
     return address
 
 
-class ServingSettings(BaseModel):
+class ServingSettings(msgspec.Struct, frozen=True):
     """Settings of the server; every one may be left out."""
-
-    model_config = ConfigDict(extra="ignore", frozen=True, use_attribute_docstrings=True)
 
     readings_token_file: Path | None = None
     """File with the token that a pusher of readings from another host must send; none: only this host may push."""
     frames_path: Path | None = None
     """Unix socket for windows as length-prefixed frames; none: not opened."""
-    grpc_address: Annotated[str, AfterValidator(_listenable)] | None = None
+    grpc_address: str | None = None
     """host:port for gRPC, an IPv6 host in brackets; none: off. Needs the extra `edgewright-agent[grpc]`."""
     mqtt_host: str | None = None
     """Broker to take readings from and to send snapshots to; none: MQTT is off."""
-    mqtt_port: Annotated[int, Field(ge=1, le=65_535)] = 1883
+    mqtt_port: Annotated[int, msgspec.Meta(ge=1, le=65_535)] = 1883
     mqtt_user: str | None = None
     mqtt_password_file: Path | None = None
     mqtt_ca: Path | None = None
@@ -47,10 +45,22 @@ class ServingSettings(BaseModel):
 
 
 def from_environment(environment: Mapping[str, str]) -> ServingSettings:
-    """Read the settings.
+    """Read the settings; an empty variable counts as absent.
 
     Raises:
-        pydantic.ValidationError: a value that does not fit.
+        ValueError: a value that does not fit, with the name of its variable.
     """
-    given = {key.removeprefix(PREFIX).lower(): value for key, value in environment.items() if key.startswith(PREFIX)}
-    return ServingSettings.model_validate({key: value for key, value in given.items() if value})
+    settings = ServingSettings()
+    for name in ServingSettings.__struct_fields__:
+        if given := environment.get(PREFIX + name.upper()):
+            settings = msgspec.structs.replace(settings, **{name: _read(name, given)})
+    return settings
+
+
+def _read(name: str, given: str) -> Any:
+    kind = next(field.type for field in msgspec.structs.fields(ServingSettings) if field.name == name)
+    try:
+        found = msgspec.convert(given, kind, strict=False, dec_hook=lambda wanted, value: wanted(value))
+        return _listenable(found) if name == "grpc_address" else found
+    except (msgspec.ValidationError, ValueError) as error:
+        raise ValueError(f"{PREFIX}{name.upper()}: {error}") from None

@@ -5,9 +5,10 @@ them chooses what they hold.
 """
 
 from bisect import bisect_right
+from collections.abc import Sequence
 
 from edgewright_agent import drift
-from edgewright_contract.release import Reference
+from edgewright_agent.serving.stated import Reference
 
 
 class Spread:
@@ -44,8 +45,8 @@ class Spread:
         """As the control socket gives it: counts, so that the supervisor can add them up over servers."""
         return {"unknown": self.unknown, "found": self._found(), "expected": self._expected()}
 
-    def _found(self) -> dict[str, list[int]]:
+    def _found(self) -> dict[str, Sequence[int]]:
         return {"confidence": self._confidence, "meanWatts": self._mean_watts}
 
-    def _expected(self) -> dict[str, list[int]]:
+    def _expected(self) -> dict[str, Sequence[int]]:
         return {"confidence": self._reference.confidence.counts, "meanWatts": self._reference.mean_watts.counts}

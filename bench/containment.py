@@ -12,6 +12,7 @@ import argparse
 import json
 import math
 import random
+import signal
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -115,4 +116,5 @@ def _finite(value: float) -> float | None:
 
 
 if __name__ == "__main__":
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # what was started is ended then too
     sys.exit(main())

@@ -14,7 +14,7 @@ from typing import Any, Final
 import numpy as np
 import torch
 
-from edgewright_pipelines import audit, export, layout, machine, nibbles, prune, quantize, rounds
+from edgewright_pipelines import audit, export, fold, layout, machine, nibbles, prune, quantize, rounds
 from edgewright_pipelines.networks import Classifier
 from edgewright_pipelines.recipe import Precision, Pruning, Recipe, Way
 from edgewright_pipelines.splits import Split
@@ -123,7 +123,8 @@ class Compressor:
             parity = export.parity(kept.network, onnx, self._judged(), temperature=heat, answering=task.answering)
             return _packed({"parity": parity}, onnx)
 
-        decided = self._decided(weights=_digest(_weights(kept.network)), machine=machine.described())
+        weights, processor = _digest(_weights(kept.network)), machine.described()
+        decided = self._decided(weights=weights, folded=fold.REVISION, machine=processor)
         found, onnx = _unpacked(self.stages.keep(f"{kept.name}-{Precision.FP32}", decided, make))
         facts = audit.Facts(found["parity"], kept.pruning)
         return Made(f"{kept.name}-{Precision.FP32}", onnx, Precision.FP32, None, kept.point, facts)

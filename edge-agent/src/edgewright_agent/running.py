@@ -36,7 +36,7 @@ async def run(begun: Begun | None) -> int:
     """Run until SIGTERM; the exit code. `begun`: what `starting.ahead` could begin."""
     try:
         settings = from_environment(os.environ)
-        root = keys.load_public(settings.root_key_file.read_bytes())
+        root = _root_key(settings.root_key_file)
         store = Store(settings.state_dir)
         begun = begun or starting.hold(settings.state_dir, settings.host, settings.port)
         await _serve(settings, store, begun, root)
@@ -121,8 +121,18 @@ def _renewal(settings: AgentSettings, kube: Kube, rng: random.Random) -> Renewal
 
 
 def _client(url: str, ca: Path | None) -> httpx2.AsyncClient:
-    verified: ssl.SSLContext | bool = ssl.create_default_context(cafile=str(ca)) if ca else True
+    try:
+        verified: ssl.SSLContext | bool = ssl.create_default_context(cafile=str(ca)) if ca else True
+    except OSError as error:  # ssl's own sentence names no file
+        raise OSError(f"{ca} holds no certificate authority that can be read: {error.strerror or error}") from None
     return httpx2.AsyncClient(base_url=url, verify=verified, timeout=30.0, trust_env=False)
+
+
+def _root_key(file: Path) -> ec.EllipticCurvePublicKey:
+    try:
+        return keys.load_public(file.read_bytes())
+    except keys.KeyFormatError as error:
+        raise keys.KeyFormatError(f"{file}: {error}") from None
 
 
 def _token(path: Path) -> Callable[[], str]:

@@ -78,8 +78,14 @@ def test_signed_and_unsigned_and_seven_bits_are_what_the_scheme_says(tiny_traine
         assert {types[node.input[2]] for node in graph.node if node.op_type == "QuantizeLinear"} == {kind}
     assert max(np.abs(weight.astype(int)).max() for weight in _weights(signed)) > 120
     assert max(np.abs(weight.astype(int)).max() for weight in _weights(unsigned)) <= 64
-    narrow = _made(tiny_trained, draws, steps=2, scheme=quantize.Scheme(weight_bits=4)).int8
-    assert max(np.abs(weight.astype(int)).max() for weight in _weights(narrow)) == 7
+
+
+def test_layers_that_bear_four_bits_get_them_and_the_others_keep_theirs(tiny_trained, draws):
+    made = _made(tiny_trained, draws, steps=2, scheme=quantize.Scheme(weight_bits=4)).int8
+    largest = {weight.shape: int(np.abs(weight.astype(int)).max()) for weight in _weights(made)}
+    ramps = tiny_trained.network.rhythm.channels
+    assert largest.pop((16, ramps, 1, 1)) == 7
+    assert set(largest.values()) == {64}
 
 
 def test_watts_before_the_logarithm_stay_in_float(aware):

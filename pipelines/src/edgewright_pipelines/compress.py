@@ -96,7 +96,7 @@ class Compressor:
             return _packed(facts, _weights(done.network))
 
         how = compression.model_dump(mode="json", include={"round_to", "finetune_steps", "finetune_learning_rate"})
-        decided = self._decided(point=point.model_dump(mode="json"), compression=how)
+        decided = self._decided(point=point.model_dump(mode="json", exclude={"ways"}), compression=how)
         facts, weights = _unpacked(self.stages.keep(f"{point.name}-pruned", decided, make))
         pruning = audit.remembered({"parity": 0.0, "pruning": facts, "noise": {}, "in_float": []}).pruning
         assert pruning is not None  # noqa: S101 (for the type checker)

@@ -15,7 +15,7 @@ import numpy as np
 import torch
 from torch import fx, nn
 
-from edgewright_pipelines import export, quantize, rounding
+from edgewright_pipelines import export, narrow, quantize, rounding
 from edgewright_pipelines.fold import fold
 from edgewright_pipelines.networks import Classifier
 from edgewright_pipelines.pt2e import convert_pt2e, disable_observer, move_exported_model_to_eval, prepare_qat_pt2e
@@ -26,7 +26,7 @@ from edgewright_pipelines.train import Report, Schedule, TrainingError, silent
 WARMUP_FRACTION = 0.1
 LEARNING_SHARE = 0.5  # part of the steps in which ranges still move; later they must stand as in the file
 EXAMPLE_BATCH = 2
-WHOLE_BYTE = 8  # bits
+COMPARED = 256  # windows on which layers show whether they bear 4 bits
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,10 +66,10 @@ def to_int8(
         QuantizationError: nothing in the network could be rounded.
     """
     folded, does, scheme = fold(network), task or Identify(), scheme or quantize.Scheme()
-    if scheme.weight_bits < WHOLE_BYTE:
-        _cut_outliers(folded, rounding.largest(scheme))
     with _seeded(seed, threads), _quiet():
-        prepared = _prepared(folded, draws.seconds, scheme)
+        windows = torch.from_numpy(draws.draw(COMPARED, np.random.default_rng(seed))[0])
+        four = narrow.narrow(folded, windows) if scheme.weight_bits == narrow.BITS else ()
+        prepared = _prepared(folded, draws.seconds, rounding.Rounding(scheme, four))
         _train(prepared, copy.deepcopy(teacher).eval(), draws, lesson, np.random.default_rng(seed), report, does)
         trained = {name: value.detach() for name, value in prepared.named_parameters()}
         for name, parameter in folded.named_parameters():
@@ -78,18 +78,12 @@ def to_int8(
         return Aware(_converted(prepared, draws.seconds, does), twin)
 
 
-def _cut_outliers(folded: Classifier, most: int) -> None:
-    for module in folded.modules():
-        if isinstance(module, nn.Conv2d | nn.Linear):
-            module.weight.data = rounding.clipped(module.weight.data, most)
-
-
-def _prepared(folded: Classifier, window: int, scheme: quantize.Scheme) -> fx.GraphModule:
+def _prepared(folded: Classifier, window: int, how: rounding.Rounding) -> fx.GraphModule:
     example = (torch.zeros(EXAMPLE_BATCH, 1, window),)
     shapes = ({0: torch.export.Dim("batch", min=1, max=65_536)},)
     graph = torch.export.export(folded, example, dynamic_shapes=shapes).module()
     assert isinstance(graph, fx.GraphModule)  # noqa: S101 (for the type checker)
-    prepared: fx.GraphModule = prepare_qat_pt2e(graph, rounding.Rounding(scheme))
+    prepared: fx.GraphModule = prepare_qat_pt2e(graph, how)
     if not any("post_process" in name for name, _ in prepared.named_modules()):
         raise quantize.QuantizationError("No convolution or linear layer was found, so nothing became INT8.")
     return prepared

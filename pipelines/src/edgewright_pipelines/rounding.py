@@ -4,18 +4,19 @@ Ours, because torchao's X86InductorQuantizer leaves convolutions in float under 
 XNNPACKQuantizer moved to a package thirty times as large.
 """
 
+from collections.abc import Collection
+
 import torch
 from onnxruntime.quantization import QuantType
 from torch import fx
 
 from edgewright_pipelines import pt2e
+from edgewright_pipelines.narrow import MOST
 from edgewright_pipelines.pt2e import QuantizationAnnotation, QuantizationSpec, Quantizer, SharedQuantizationSpec
 from edgewright_pipelines.quantize import Scheme
 
 AVERAGING = 0.05  # how fast the range of a value follows the batches
-NIBBLE = 7  # largest weight of 4 bits
 NARROWEST = 2.0**-20  # least scale, so that a value that is always 0 divides by something
-CUTS = tuple(part / 100 for part in range(30, 102, 2))  # of a channel's largest weight
 ANNOTATION = "quantization_annotation"
 
 _aten = torch.ops.aten
@@ -28,18 +29,17 @@ _JOINS = {_aten.cat.default}
 _LOGARITHMS = {_aten.log.default, _aten.log1p.default}
 
 
-def largest(scheme: Scheme) -> int:
-    """Largest rounded weight."""
-    return NIBBLE if scheme.weight_bits == 4 else 64 if scheme.reduce_range else 127
-
-
 class Rounding(Quantizer):  # type: ignore[misc]
-    """Rounds every layer with the activation behind it, pools and joins after them, and nothing before a logarithm."""
+    """Rounds every layer with the activation behind it, pools and joins after them, and nothing before a logarithm.
 
-    def __init__(self, scheme: Scheme) -> None:
+    narrow: names of the layers whose weights get 4 bits.
+    """
+
+    def __init__(self, scheme: Scheme, narrow: Collection[str] = ()) -> None:
         super().__init__()
         self.activation = _activation(scheme)
-        self.weight = _weight(scheme)
+        self.weight = _weight(64 if scheme.reduce_range else 127)
+        self.narrow, self.narrow_weight = narrow, _weight(MOST)
 
     def annotate(self, model: fx.GraphModule) -> fx.GraphModule:
         """Write into each node's metadata how its inputs and its output are rounded."""
@@ -58,7 +58,9 @@ class Rounding(Quantizer):  # type: ignore[misc]
         if node.target in _LAYERS:
             behind = next(iter(node.users))
             fused = len(node.users) == 1 and behind.target in _ACTIVATIONS
-            _mark(node, {first: self._arriving(first), parts[1]: self.weight}, None if fused else self.activation)
+            narrow = str(parts[1].target).removesuffix(".weight") in self.narrow
+            weight = self.narrow_weight if narrow else self.weight
+            _mark(node, {first: self._arriving(first), parts[1]: weight}, None if fused else self.activation)
         elif node.target in _ACTIVATIONS and ANNOTATION in first.meta:
             _mark(node, {}, self.activation)
         elif node.target in _POOLS and _rounded(first):
@@ -72,22 +74,6 @@ class Rounding(Quantizer):  # type: ignore[misc]
     def _arriving(self, node: fx.Node) -> QuantizationSpec | SharedQuantizationSpec:
         """One scale for a value, however many read it."""
         return SharedQuantizationSpec(node) if _rounded(node) else self.activation
-
-
-def clipped(weight: torch.Tensor, most: int) -> torch.Tensor:
-    """A weight whose outliers are cut, each channel where rounding to -most..most then errs least (in squares).
-
-    With few levels one large weight would leave all others of its channel too coarse a step.
-    """
-    rows = weight.flatten(1)
-    largest = rows.abs().amax(1, keepdim=True).clamp(min=NARROWEST)
-    best, least = rows, torch.full_like(largest, torch.inf)
-    for part in CUTS:
-        cut = rows.clamp(-part * largest, part * largest)
-        scale = part * largest / most
-        error = ((cut / scale).round() * scale - rows).square().sum(1, keepdim=True)
-        best, least = torch.where(error < least, cut, best), torch.minimum(error, least)
-    return best.reshape(weight.shape)
 
 
 def before_logarithm(model: fx.GraphModule) -> set[fx.Node]:
@@ -127,8 +113,7 @@ def _activation(scheme: Scheme) -> QuantizationSpec:
     )
 
 
-def _weight(scheme: Scheme) -> QuantizationSpec:
-    most = largest(scheme)
+def _weight(most: int) -> QuantizationSpec:
     return QuantizationSpec(
         dtype=torch.int8,
         quant_min=-most,

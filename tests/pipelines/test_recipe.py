@@ -34,7 +34,9 @@ def test_identify_is_the_headline_model():
     assert recipe.network.kind is NetworkKind.THERMOMETER_CNN
     assert recipe.network.steps(recipe.window.seconds) == 64
     assert Precision.FP32 in recipe.compression.precisions
-    assert len(recipe.compression.pruning) >= 3
+    compression = recipe.compression
+    ways = [compression.ways, *(point.ways or compression.ways for point in compression.pruning)]
+    assert sum(1 + len(each) for each in ways) >= 6  # variants: FP32 and each way to INT8 of the base and each point
 
 
 def test_every_recipe_in_the_package_loads_in_both_forms():

@@ -14,6 +14,7 @@ from edgewright_cli.data import WORKSPACE
 from edgewright_cli.output import INTERRUPTED, JsonFlag, err, out, print_json, print_table, sentences, tell_error
 
 COLUMNS = ("NODE", "CLASS", "RELEASE", "VARIANT", "BYTES", "P95 ms", "F1", "STATE")
+NODE_FIELDS = ("name", "hardwareClass", "release", "variant", "state", "p95Milliseconds")
 VARIANT_FIELDS = ("name", "bytes", "macroF1", "p50Microseconds")
 
 
@@ -133,9 +134,10 @@ def _show(summary: dict[str, Any], *, json_output: bool) -> None:
 
 def for_scripts(summary: dict[str, Any]) -> dict[str, Any]:
     """The fields that scripts may rely on."""
+    nodes = [{key: row[key] for key in NODE_FIELDS} for row in summary["nodes"]]
     variants = [{key: row[key] for key in VARIANT_FIELDS} for row in summary["variants"]]
     requests = {key: summary["requests"][key] for key in ("sent", "failed")}
-    return {"nodes": summary["nodes"], "variants": variants, "requests": requests, "seconds": summary["seconds"]}
+    return {"nodes": nodes, "variants": variants, "requests": requests, "seconds": summary["seconds"]}
 
 
 def _rows(summary: dict[str, Any]) -> Iterator[tuple[str, ...]]:

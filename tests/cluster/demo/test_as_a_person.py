@@ -30,7 +30,8 @@ def test_the_demo_rolls_out_and_swaps_without_a_failed_request_and_leaves_nothin
         while not (line := running.stdout.readline()).startswith("{"):
             assert line or running.poll() is None, running.stderr.read() if running.stderr else ""
         summary = json.loads((clone.workspace / "demo/summary.json").read_text())
-        assert summary["nodes"] == json.loads(line)["nodes"]
+        for shown, seen in zip(json.loads(line)["nodes"], summary["nodes"], strict=True):
+            assert shown.items() <= seen.items()
         pages = [summary["urls"][name] for name in NODES]
         assert all("<html" in httpx2.get(page).text for page in pages)
         assert all("edgewright_inference_seconds" in httpx2.get(f"{page}/metrics").text for page in pages)

@@ -66,7 +66,7 @@ def show(
       edgewright release show nilm-identify/production --mlflow http://127.0.0.1:5000 --keys keys
     """
     with sentences(*expected.of_releases(remote=mlflow is not None)):
-        from edgewright_pipelines import resolve, scoring
+        from edgewright_pipelines import release_folder, resolve, scoring
 
         folder = resolve.resolve_release(release, mlflow=mlflow, keys=keys, workspace=workspace)
         parsed = scoring.read_release(folder)
@@ -75,7 +75,8 @@ def show(
         body = parsed.model_dump(mode="json", by_alias=True)
         for variant in body["variants"]:
             del variant["golden"]["answers"]  # thousands of numbers that no reader wants
-        print_json({"folder": str(folder), "manifest": _manifest(folder), "signedBy": signer, "release": body})
+        manifest = release_folder.manifest_digest(folder)
+        print_json({"folder": str(folder), "manifest": manifest, "signedBy": signer, "release": body})
         return
     _describe(parsed)
     out.print(f"folder      {folder}")
@@ -191,15 +192,6 @@ def _row(entry: "Entry") -> tuple[str, ...]:
     signed = f"{datetime.fromtimestamp(entry.sequence, UTC):%Y-%m-%d %H:%M}" if entry.sequence else "-"
     manifest = short(entry.manifest) if entry.manifest else "not published"
     return entry.name, str(entry.version), signed, manifest, " ".join(entry.aliases), " ".join(entry.variants)
-
-
-def _manifest(folder: Path) -> str | None:
-    """Digest of the manifest, by which nodes name a release; None for a folder that was never signed."""
-    from edgewright_contract import names
-    from edgewright_contract.digests import digest_of
-
-    file = folder / names.MANIFEST_FILE
-    return digest_of(file.read_bytes()) if file.is_file() else None
 
 
 def _describe(release: "Release") -> None:

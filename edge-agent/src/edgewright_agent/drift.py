@@ -43,7 +43,12 @@ def score(expected: Counts, found: Counts) -> float | None:
     return max(0.0, psi(expected, found) - chance)
 
 
+def scores(expected: Mapping[str, Counts], found: Mapping[str, Counts]) -> dict[str, float]:
+    """By what was compared, its score; without those of which nothing can be said yet."""
+    every = {name: score(counts, found.get(name, ())) for name, counts in expected.items()}
+    return {name: one for name, one in every.items() if one is not None}
+
+
 def farthest(expected: Mapping[str, Counts], found: Mapping[str, Counts]) -> float | None:
-    """The larger of the scores of what was compared, by name; None where nothing can be said yet."""
-    scores = [score(counts, found.get(name, ())) for name, counts in expected.items()]
-    return max((one for one in scores if one is not None), default=None)
+    """The largest of the scores; None where nothing can be said yet."""
+    return max(scores(expected, found).values(), default=None)

@@ -33,6 +33,12 @@ class Verified:
     release: release.Release
 
 
+def manifest_digest(folder: Path) -> str | None:
+    """`sha256:…` of the manifest, by which nodes name a release; None for a folder that was never signed."""
+    file = folder / names.MANIFEST_FILE
+    return digest_of(file.read_bytes()) if file.is_file() else None
+
+
 def opened_trust(keys: SigningKeys) -> trust.OpenedTrust:
     """The trust.json of a folder of keys, checked by its root.pub.
 

@@ -5,7 +5,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from edgewright_contract import names, release
-from edgewright_contract.digests import digest_of
 from edgewright_pipelines import release_folder, scoring, signing_keys
 
 if TYPE_CHECKING:
@@ -55,7 +54,7 @@ def fetch(client: "MlflowClient", name: str | None, which: str, keys: Path | Non
     opened = release_folder.opened_trust(signing_keys.load(keys))
     entry = registry.find(client, name, which)
     folder = workspace / RELEASES / entry.name / str(entry.version)
-    if _holds(folder, entry.manifest):
+    if entry.manifest is not None and release_folder.manifest_digest(folder) == entry.manifest:
         release_folder.verified(release_folder.read(folder), opened)
         return folder
     stored, _ = registry.fetch(client, entry, opened)
@@ -73,11 +72,6 @@ def split(text: str) -> tuple[str | None, str]:
     if match := _REFERENCE.fullmatch(text):
         return match[1], match[2]
     raise ResolveError(f"{text} is no folder; name one, or name/version, name/alias or {LATEST}")
-
-
-def _holds(folder: Path, manifest: str | None) -> bool:
-    file = folder / names.MANIFEST_FILE
-    return file.is_file() and digest_of(file.read_bytes()) == manifest
 
 
 def _local(name: str | None, which: str, workspace: Path) -> Path:

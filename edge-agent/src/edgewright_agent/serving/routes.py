@@ -159,7 +159,7 @@ def _told(loaded: Loaded, state: str) -> dict[str, object]:
     model, spread = loaded.model, loaded.figures.spread
     seen = {
         "unknownRatio": None if spread is None else spread.unknown_ratio(),
-        "drift": None if spread is None else max(spread.drift().values(), default=None),
+        "drift": None if spread is None else spread.farthest(),
     }
     return {"name": loaded.name, "version": model.version, "variant": model.variant, "state": state, **seen}
 

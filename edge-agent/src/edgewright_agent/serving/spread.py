@@ -37,9 +37,11 @@ class Spread:
 
     def drift(self) -> dict[str, float]:
         """By what was compared, its drift score; empty before there are enough windows."""
-        found, expected = self._found(), self._expected()
-        scores = {name: drift.score(expected[name], counts) for name, counts in found.items()}
-        return {name: score for name, score in scores.items() if score is not None}
+        return drift.scores(self._expected(), self._found())
+
+    def farthest(self) -> float | None:
+        """The largest of these scores, as the supervisor reports it; None before there are enough windows."""
+        return drift.farthest(self._expected(), self._found())
 
     def to_json(self) -> dict[str, object]:
         """As the control socket gives it: counts, so that the supervisor can add them up over servers."""

@@ -2,6 +2,7 @@
 
 import asyncio
 import time
+from collections import Counter
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any
@@ -77,10 +78,11 @@ def acknowledged(live: Live, before: dict[str, Any] | None) -> dict[str, Any]:
 
 @dataclass(slots=True)
 class Agents:
-    """`served`: what each node went live on last."""
+    """`served`: what each node went live on last; `counts`: nodes whose last acknowledged version is the key."""
 
     site: Site
     served: dict[str, dict[str, Any]] = field(default_factory=dict)
+    counts: Counter[int] = field(default_factory=Counter)
     queue: asyncio.Queue[tuple[str, Live]] = field(default_factory=asyncio.Queue)
     moved: asyncio.Event = field(default_factory=asyncio.Event)
 
@@ -109,7 +111,7 @@ class Agents:
             TimeoutError: not within `limit` seconds.
         """
         async with asyncio.timeout(limit):
-            while sum(entry["version"] == version for entry in self.served.values()) < len(self.site.nodes):
+            while self.counts[version] < len(self.site.nodes):  # looked at after each answer: not a sum over nodes
                 self.moved.clear()
                 await self.moved.wait()
         return time.monotonic()
@@ -141,6 +143,9 @@ class Agents:
             body = acknowledged(live, before)
             self.served[name] = body["status"]["models"][0]["live"]
             await self.site.call("PATCH", f"{EDGE_NODES}/{name}/status", body, SLIM)
+            self.counts[live.version] += 1
+            if before is not None:
+                self.counts[before["version"]] -= 1
             self.moved.set()
 
 

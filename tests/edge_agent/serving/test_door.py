@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from edgewright_agent.serving.busy_poll import BusyPoll
 from edgewright_agent.serving.door import SWEEP_SECONDS, Door
 from edgewright_agent.serving.inference import Inference, Limits
 from edgewright_agent.serving.metrics import Metrics
@@ -36,7 +37,7 @@ class Connection:
 
 @pytest.fixture
 def door() -> Door:
-    return Door(Inference(Slots(Metrics()), Limits()))
+    return Door(Inference(Slots(Metrics()), Limits()), BusyPoll(0.0))
 
 
 def test_a_crowd_at_the_door_asks_each_connection_once(door: Door) -> None:

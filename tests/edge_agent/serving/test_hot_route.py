@@ -16,6 +16,7 @@ from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 from uvicorn.server import ServerState
 
 from edgewright_agent.serving.__main__ import _http_protocol
+from edgewright_agent.serving.busy_poll import BusyPoll
 from edgewright_agent.serving.door import Door
 from edgewright_agent.serving.hot_route import protocol_for
 from edgewright_agent.serving.inference import Inference, Limits
@@ -180,7 +181,7 @@ async def test_a_client_that_leaves_its_pipelined_requests_behind_is_no_error(ca
 
     config = uvicorn.Config(app, ws="none", lifespan="off", log_config=None)
     config.load()
-    door, state = Door(Inference(Slots(Metrics()), Limits())), ServerState()
+    door, state = Door(Inference(Slots(Metrics()), Limits()), BusyPoll(0.0)), ServerState()
     protocol, wire = protocol_for(door)(config, state, {}), Wire()
     protocol.connection_made(wire)
     protocol.data_received(b"GET /slow HTTP/1.1\r\nhost: node\r\n\r\n" * 3)
@@ -398,7 +399,7 @@ def test_a_remembered_head_covers_whole_requests_only():
 async def test_time_in_which_the_server_itself_does_not_read_counts_against_nobody():
     config = uvicorn.Config(None, ws="none", lifespan="off", log_config=None)
     config.load()
-    door = Door(Inference(Slots(Metrics()), Limits()))
+    door = Door(Inference(Slots(Metrics()), Limits()), BusyPoll(0.0))
     protocol = protocol_for(door)(config, ServerState(), {})
     protocol.connection_made(Wire())
     protocol.data_received(b"GET /healthz HTTP/1.1\r\n")

@@ -18,6 +18,7 @@ import uvloop
 from starlette.applications import Starlette
 
 from edgewright_agent.serving import frames, replay
+from edgewright_agent.serving.busy_poll import BusyPoll
 from edgewright_agent.serving.control import Control
 from edgewright_agent.serving.door import Door
 from edgewright_agent.serving.history import History
@@ -93,12 +94,14 @@ async def _run(
         body_seconds=arguments.body_seconds,
     )
     inference = Inference(slots, limits)
-    door = Door(inference)
+    alone = (os.cpu_count() or 1) < 2  # then staying awake would keep the client from asking
+    busy_poll = BusyPoll(0.0 if alone else settings.busy_poll_microseconds / 1e6)
+    door = Door(inference, busy_poll)
     server = _uvicorn(Routes(inference, live, metrics, settings.readings_token_file).app(), door)
     control = Control(slots, metrics, history)
     door_of_supervisor = await control.listen(arguments.control)
     frame_path = arguments.frames or settings.frames_path
-    framing = await frames.listen(inference, frame_path) if frame_path else None
+    framing = await frames.listen(inference, frame_path, busy_poll) if frame_path else None
     beside = [
         asyncio.create_task(replay.play(live, traces, int(time.time()), arguments.replay_speed)),
         asyncio.create_task(door.sweep(server.server_state.connections)),

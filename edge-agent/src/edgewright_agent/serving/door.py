@@ -5,6 +5,7 @@ import time
 from collections.abc import Collection, Iterable, Iterator
 from typing import Final, Protocol, runtime_checkable
 
+from edgewright_agent.serving.busy_poll import BusyPoll
 from edgewright_agent.serving.inference import Inference, Limits
 
 SWEEP_SECONDS: Final = 0.25
@@ -57,8 +58,8 @@ class Turn:
 class Door:
     """What all connections of one server share."""
 
-    def __init__(self, inference: Inference) -> None:
-        self.inference = inference
+    def __init__(self, inference: Inference, busy_poll: BusyPoll) -> None:
+        self.inference, self.busy_poll = inference, busy_poll
         self.limits: Limits = inference.limits
         self.turn = Turn(inference.limits)
         self.draining = False

@@ -16,6 +16,7 @@ from typing import Final, cast
 import numpy as np
 
 from edgewright_agent.serving import local_socket
+from edgewright_agent.serving.busy_poll import BusyPoll
 from edgewright_agent.serving.engine import Probabilities, Watts
 from edgewright_agent.serving.inference import BUSY, FAILED, Inference
 from edgewright_agent.serving.slots import Loaded, NoFiniteAnswer
@@ -48,8 +49,8 @@ class FrameRefused(Exception):
 class FrameProtocol(asyncio.Protocol):
     """One local client. Only short requests are answered: a frame that would hold the loop is refused."""
 
-    def __init__(self, inference: Inference, connections: set["FrameProtocol"]) -> None:
-        self._inference, self._connections = inference, connections
+    def __init__(self, inference: Inference, connections: set["FrameProtocol"], busy_poll: BusyPoll) -> None:
+        self._inference, self._connections, self._busy_poll = inference, connections, busy_poll
         self._data: bytes | bytearray = b""
         self._transport: asyncio.Transport | None = None
         self._prefix, self._length, self._name = b"", 0, ""
@@ -81,8 +82,10 @@ class FrameProtocol(asyncio.Protocol):
         """Answer every frame that is whole."""
         if self._transport is None or self._transport.is_closing():
             return
+        self._busy_poll.asked()
         if not self._data and len(data) == self._length and data.startswith(self._prefix):
             self._transport.write(self._answer(self._name, memoryview(data)[len(self._prefix) :]))
+            self._busy_poll.answered()
             return
         self._data = data if not self._data else self._data + data
         while len(self._data) >= _REQUEST.size and not self._transport.is_closing():
@@ -98,6 +101,7 @@ class FrameProtocol(asyncio.Protocol):
             self._prefix, self._length = bytes(self._data[:start]), end
             self._name = self._prefix[_REQUEST.size :].decode("ascii", "replace")
             self._transport.write(self._answer(self._name, memoryview(self._data)[start:end]))
+            self._busy_poll.answered()
             self._data = self._data[end:] if len(self._data) > end else b""
 
     def _refuse_all(self, sentence: bytes) -> None:
@@ -135,12 +139,12 @@ def _sentence(status: Status, text: str) -> bytes:
     return _ANSWER.pack(5 + len(data), status, 0) + data
 
 
-async def listen(inference: Inference, path: Path) -> asyncio.Server:
+async def listen(inference: Inference, path: Path, busy_poll: BusyPoll) -> asyncio.Server:
     """Open the socket, mode 0660, so that a group may use it; one left by an earlier process is replaced."""
     connections: set[FrameProtocol] = set()
     with local_socket.place_for(path, 0o660):
         loop = asyncio.get_running_loop()
-        return await loop.create_unix_server(lambda: FrameProtocol(inference, connections), path)
+        return await loop.create_unix_server(lambda: FrameProtocol(inference, connections, busy_poll), path)
 
 
 class FrameClient:

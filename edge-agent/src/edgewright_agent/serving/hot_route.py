@@ -67,7 +67,10 @@ class InferProtocol(HttpToolsProtocol):
 
     def data_received(self, data: bytes) -> None:
         """Feed the parser, which calls the methods below."""
-        if self.refused or self._again(data):
+        if self.refused:
+            return
+        self.door.busy_poll.asked()
+        if self._again(data):
             return
         self.fresh = not self.arriving
         if self.fresh:
@@ -190,6 +193,7 @@ class InferProtocol(HttpToolsProtocol):
         self._unset_keepalive_if_required()
         self.transport.write(answer)
         self.server_state.total_requests += 1
+        self.door.busy_poll.answered()
         return True
 
     def _fits_here(self) -> bool:
@@ -239,6 +243,8 @@ class InferProtocol(HttpToolsProtocol):
             self.transport.close()
         elif self.flow.write_paused:
             self.flow.pause_reading()
+        else:
+            self.door.busy_poll.answered()
 
     def _check_head(self, size: int) -> None:
         limits = self.door.limits

@@ -40,6 +40,8 @@ class ServingSettings(msgspec.Struct, frozen=True):
     """First part of the topics that snapshots go to."""
     mqtt_discovery: str | None = "homeassistant"
     """Home Assistant's discovery prefix; empty: no discovery."""
+    busy_poll_microseconds: Annotated[int, msgspec.Meta(ge=0, le=1000)] = 150
+    """After an answer the server stays awake for so long when requests follow each other that fast; 0: never."""
     node: str = "edge"
     """Name of the node, as the supervisor has it."""
 

@@ -67,10 +67,8 @@ class InferProtocol(HttpToolsProtocol):
 
     def data_received(self, data: bytes) -> None:
         """Feed the parser, which calls the methods below."""
-        if self.refused:
-            return
         self.door.busy_poll.asked()
-        if self._again(data):
+        if self.refused or self._again(data):
             return
         self.fresh = not self.arriving
         if self.fresh:
@@ -238,13 +236,12 @@ class InferProtocol(HttpToolsProtocol):
         keep = self.parser.should_keep_alive() and not self.door.draining
         self.transport.write(http_response(answer, self.server_state.default_headers, close=not keep))
         self.server_state.total_requests += 1
+        self.door.busy_poll.answered()
         if not keep:
             self.refused = True  # what was sent after this request gets no answer
             self.transport.close()
         elif self.flow.write_paused:
             self.flow.pause_reading()
-        else:
-            self.door.busy_poll.answered()
 
     def _check_head(self, size: int) -> None:
         limits = self.door.limits

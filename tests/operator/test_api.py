@@ -1,5 +1,6 @@
 """The one door to the API server: what refusals become, and that a closed fence lets nothing through."""
 
+import asyncio
 from collections.abc import AsyncIterator
 from typing import Any
 
@@ -17,11 +18,14 @@ class Door:
     def __init__(self) -> None:
         self.code, self.headers, self.seen = 200, dict[str, str](), list[web.Request]()
         self.leads = True
+        self.open = asyncio.Event()
+        self.open.set()
         self.api: Api = None  # type: ignore[assignment]
         self.pacing = Pacing()
 
     async def answer(self, request: web.Request) -> web.Response:
         self.seen.append(request)
+        await self.open.wait()
         return web.json_response({"message": "because"}, status=self.code, headers=self.headers)
 
 
@@ -92,6 +96,23 @@ async def test_the_fence_is_asked_after_the_wait_for_a_turn(door: Door) -> None:
     with pytest.raises(NotLeading):
         await door.api.write("PATCH", "/x", {})
     assert door.seen == []
+
+
+async def test_a_write_that_is_called_off_ends_once_it_is_answered_and_a_read_at_once(door: Door) -> None:
+    door.open.clear()
+    write = asyncio.create_task(door.api.write("PATCH", "/x", {}))
+    read = asyncio.create_task(door.api.read("/x"))
+    while len(door.seen) < 2:  # noqa: ASYNC110 - it asks a plain value
+        await asyncio.sleep(0.01)
+    write.cancel()
+    read.cancel()
+    await asyncio.wait((read,))
+    await asyncio.sleep(0.05)
+    assert not write.done()
+    door.open.set()
+    await asyncio.wait((write,))
+    assert read.cancelled()
+    assert write.cancelled()
 
 
 async def test_nobody_there_is_unavailable() -> None:

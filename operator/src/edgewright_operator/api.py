@@ -3,9 +3,10 @@
 Every request passes here: it is paced in times of trouble, counted, and, if it writes, fenced by the Lease.
 """
 
+import asyncio
 import json
 import ssl
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Callable, Coroutine, Mapping
 from contextlib import asynccontextmanager
 from enum import StrEnum
 from typing import Any, Final
@@ -83,6 +84,8 @@ class Api:
     ) -> bytes:
         """POST, PUT, PATCH or DELETE; fenced unless it is the write that the fence itself rests on.
 
+        Cancelled while the request is under way, it ends once that is answered (docs/decisions/0052).
+
         Raises:
             ClusterError, NotLeading
         """
@@ -143,7 +146,8 @@ class Api:
         if fenced and not self._may_write():
             raise NotLeading(f"{method} {path}: not sent, because the Lease is not surely ours")
         try:
-            answer = await self._rest.request(method, url, headers=headers, body=body, _request_timeout=limits)
+            request = self._rest.request(method, url, headers=headers, body=body, _request_timeout=limits)
+            answer = await (request if method == "GET" else _seen_through(request))
         except _NO_ANSWER as error:
             raise self._unanswered(method, path, error) from None
         busy = answer.status in _BUSY
@@ -155,6 +159,16 @@ class Api:
         self._pacing.heard(busy=True)
         REQUESTS.labels("unanswered").inc()
         return Unavailable(f"{method} {path}: {type(error).__name__}: {error}")
+
+
+async def _seen_through(request: Coroutine[Any, Any, Any]) -> Any:
+    """The answer to a write. Whoever is cancelled meanwhile waits for it first: until then it may still land."""
+    sent = asyncio.ensure_future(request)
+    try:
+        return await asyncio.shield(sent)
+    except asyncio.CancelledError:
+        await asyncio.gather(sent, return_exceptions=True)
+        raise
 
 
 def _refusal(method: str, path: str, answer: Any, data: bytes) -> ClusterError:

@@ -1,9 +1,11 @@
 """One round of one CompressedModel: observe → decide → status → events → nodes. The same for every trigger.
 
 The status goes first: it claims the wave (and condemns a manifest) before any node is exposed on its account, so that
-a kill between any two writes leaves no exposure that the status does not allow.
+a kill between any two writes leaves no exposure that the status does not allow. And nothing is decided on an object
+that a write of ours may have changed without our knowing: it is read first (docs/decisions/0052).
 """
 
+import asyncio
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime
@@ -14,7 +16,7 @@ import structlog
 from edgewright_contract.conditions import Reason
 from edgewright_contract.edgenode import AssignedModel, EdgeNodeSpec
 from edgewright_operator import metrics, observe, orphans, permits, unreadable
-from edgewright_operator.api import ClusterError, Conflict, NotLeading
+from edgewright_operator.api import ClusterError, Conflict, NotLeading, Unavailable
 from edgewright_operator.cluster import Cluster
 from edgewright_operator.decide import Decision, Event, decide
 from edgewright_operator.facts import ModelFacts, SourceProblem
@@ -28,6 +30,11 @@ from edgewright_operator.workers import for_each
 log = structlog.get_logger()
 
 Object = dict[str, Any]
+
+_IN_DOUBT = (Unavailable, asyncio.CancelledError)
+"""Whether the write went through is not known."""
+_STATUS = ""
+"""Stands for the model itself where EdgeNodes are named."""
 
 
 @dataclass(slots=True)
@@ -52,6 +59,8 @@ class Reconciler:
     settings: Settings
     memories: dict[str, _Memory] = field(default_factory=dict)
     promql: Promql | None = None
+    unknown: dict[str, set[str]] = field(default_factory=dict)
+    """Of each model, the EdgeNodes (`_STATUS`: the model itself) on which a write of ours had no answer."""
 
     async def model(self, key: str, now: datetime, monotonic: float) -> None:
         """Act on one CompressedModel.
@@ -60,6 +69,7 @@ class Reconciler:
             Conflict: what was seen is out of date; it has been read anew meanwhile.
             ClusterError: a write did not go through; deciding anew from what is there finishes it.
         """
+        await self._known(key)
         wish = self.fleet.wishes.items.get(key)
         if wish is None:
             self.memories.pop(key, None)
@@ -71,6 +81,14 @@ class Reconciler:
             await self._unreadable(wish, wish.facts, now)
         else:
             await self._decided(wish, wish.facts, now, monotonic)
+
+    async def _known(self, key: str) -> None:
+        """Read what was left in doubt: a decision on what was seen before could overlook what did go through."""
+        unknown = self.unknown.get(key, set())
+        for name in sorted(unknown):
+            await (self._refreshed(key) if name == _STATUS else self._reread(name))
+            unknown.discard(name)
+        self.unknown.pop(key, None)
 
     async def _decided(self, wish: Wish, model: ModelFacts, now: datetime, monotonic: float) -> None:
         source = self.polling.latest(model.key, model.spec.source)
@@ -112,16 +130,18 @@ class Reconciler:
     async def _write_status(self, item: Object, status: Object) -> None:
         try:
             self.fleet.wishes.seen(await self.cluster.write_status(item, status))
+        except _IN_DOUBT:
+            self.unknown.setdefault(key_of(item), set()).add(_STATUS)
+            raise
         except ClusterError as error:
             if isinstance(error, Conflict) or error.status == 404:
-                await self._refreshed(item)
+                await self._refreshed(key_of(item))
             raise
 
-    async def _refreshed(self, item: Object) -> None:
-        metadata = item["metadata"]
-        fresh = await self.cluster.compressed_model(metadata["namespace"], metadata["name"])
+    async def _refreshed(self, key: str) -> None:
+        fresh = await self.cluster.compressed_model(*key.split("/", 1))
         if fresh is None:
-            self.fleet.wishes.gone(key_of(item))
+            self.fleet.wishes.gone(key)
         else:
             self.fleet.wishes.seen(fresh)
 
@@ -151,6 +171,9 @@ class Reconciler:
         body = spec.model_dump(by_alias=True, exclude_none=True, mode="json")
         try:
             version = await self.cluster.write_spec(node, body)
+        except _IN_DOUBT:
+            self.unknown.setdefault(key, set()).add(node.name)
+            raise
         except ClusterError as error:
             if not isinstance(error, Conflict) and error.status != 404:
                 raise

@@ -8,7 +8,10 @@ T = TypeVar("T")
 
 
 async def for_each(items: Iterable[T], work: Callable[[T], Awaitable[None]], workers: int) -> None:
-    """`work` on every item, so many at once; the first exception stops what has not begun, and is raised."""
+    """`work` on every item, so many at once; the first exception stops what has not begun, and is raised.
+
+    It returns when nothing of it runs any more: what was cancelled is waited for.
+    """
     waiting = iter(items)
 
     async def worker() -> None:
@@ -21,3 +24,4 @@ async def for_each(items: Iterable[T], work: Callable[[T], Awaitable[None]], wor
     finally:
         for task in tasks:
             task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)

@@ -141,6 +141,8 @@ class Fault(Enum):
     """A list answers what it answered before."""
     STALL = auto()
     """A watch stays open and silent; another request is answered late."""
+    LATE = auto()
+    """The request reaches the API server late, also if nobody waits for its answer any more."""
     SHORT = auto()
     """A watch ends after its first event."""
 
@@ -177,11 +179,15 @@ class Seen:
 
 @dataclass
 class Proxy:
-    """`fault(request)` is asked about every request, `answered(request, code)` told before the answer goes back."""
+    """`fault(request)` is asked about every request, as soon as `held(request)` lets it go.
+
+    `answered(request, code)` is told what the API server answered, at once, however late that goes back.
+    """
 
     plane: ControlPlane
     folder: Path
     fault: Callable[[Seen], Fault | None] = lambda _: None
+    held: Callable[[Seen], bool] = lambda _: False
     answered: Callable[[Seen, int], None] = lambda *_: None
     seen: list[Seen] = field(default_factory=list)
     url: str = ""
@@ -202,12 +208,16 @@ class Proxy:
         body = await request.read()
         seen = Seen(time.monotonic(), request.method, request.path, dict(request.query), agent, body)
         self.seen.append(seen)
+        while self.held(seen):  # noqa: ASYNC110 - it asks a plain value
+            await asyncio.sleep(0.02)
         fault = self.fault(seen)
         if fault in _CODES:
             told = {"kind": "Status", "message": f"injected {fault.name}", "code": _CODES[fault]}
             return web.json_response(told, status=_CODES[fault], headers={"Retry-After": "1"})
         if fault is Fault.DROP:
             return self._closed(request)
+        if fault is Fault.LATE:
+            await asyncio.sleep(1.0)
         if fault is Fault.STALE and request.path_qs in self.old:
             code, data, kind = self.old[request.path_qs]
             return web.Response(status=code, body=data, content_type=kind)
@@ -219,9 +229,9 @@ class Proxy:
             if seen.watches and answer.status == 200:
                 return await self._streamed(request, answer, fault)
             data = await answer.read()
+            self.answered(seen, answer.status)
             if fault is Fault.STALL:
                 await asyncio.sleep(1.0)
-            self.answered(seen, answer.status)
             if fault is Fault.CUT:
                 return self._closed(request)
             if request.method == "GET":

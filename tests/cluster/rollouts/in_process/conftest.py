@@ -126,7 +126,11 @@ class Border(Api):
         sent = asyncio.ensure_future(super().write(method, path, body, fenced=fenced, **how))
         sent.add_done_callback(lambda done: self._landed(done, method, path, body))
         self.under_way.add(sent)
-        answer = await asyncio.shield(sent)
+        try:
+            answer = await asyncio.shield(sent)
+        except asyncio.CancelledError:
+            await asyncio.wait((sent, self.dead), return_when=asyncio.FIRST_COMPLETED)  # the living see it to its end
+            raise
         if self.dead.done():
             await asyncio.Event().wait()  # killed by it, or by another that landed meanwhile
         return answer

@@ -134,6 +134,7 @@ class Server:
         self.writes = 1_000
         self.version_of_last_write = 1
         self.raised: list[ClusterError] = []
+        self.no_events: ClusterError | None = None
         self.lost = ""
         """The next write of this kind goes through, and its answer does not come."""
         self.on: list[str] = []
@@ -172,6 +173,8 @@ class Server:
         return views.edge_node(json.dumps(self.node).encode())
 
     async def create_event(self, _: Any, reason: str, *__: Any, **___: Any) -> None:
+        if self.no_events is not None:
+            raise self.no_events
         self.events.append(reason)
 
     def agent(self, state: str) -> None:
@@ -425,6 +428,42 @@ async def test_an_object_that_is_gone_is_told_once_and_its_queries_are_forgotten
         assert promql.known == {}
     assert server.events == ["Orphaned"]
     assert server.node["spec"]["models"][0]["orphaned"] is True
+
+
+async def test_an_object_that_is_gone_is_told_also_where_the_answers_are_lost(process: Any) -> None:
+    server, registry = Server(), Registry()
+    operator = process(server, registry)
+    await _settled(operator, server, 0)
+    server.events, server.model = [], None  # type: ignore[assignment]
+    operator.fleet.wishes.gone("n/x")
+    server.lost, server.no_events = "spec", Unavailable("busy", 429)
+    for at in (10, 11):  # the entry was marked and nobody heard of it; then it is read, and the Event is refused
+        with pytest.raises(Unavailable):
+            await operator.reconciler.model("n/x", NOW, at)
+        assert server.node["spec"]["models"][0]["orphaned"] is True
+    server.no_events = None
+    for at in (12, 13):
+        await operator.reconciler.model("n/x", NOW, at)
+    assert server.events == ["Orphaned"]
+
+
+async def test_events_wait_for_an_api_server_in_trouble_and_hold_up_nothing(process: Any) -> None:
+    server, registry = Server(), Registry()
+    operator = process(server, registry)
+    server.no_events = Unavailable("busy", 429)
+    await operator.round(0)
+    assert server.version() == 1
+    assert server.events == []
+    server.agent("Live")
+    server.no_events = None
+    await operator.round(1)
+    assert server.events == ["RollingOut", "RolledOut"]
+    server.no_events = ClusterError("the namespace is terminating", 403)  # for good: not tried again
+    registry.number = 2
+    await operator.round(100)
+    server.no_events = None
+    await operator.round(101)
+    assert server.events == ["RollingOut", "RolledOut"]
 
 
 async def test_metrics_say_what_the_round_saw(process: Any) -> None:

@@ -6,17 +6,15 @@ that a write of ours may have changed without our knowing: it is read first (doc
 """
 
 import asyncio
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import Any
 
-import structlog
-
 from edgewright_contract.conditions import Reason
 from edgewright_contract.edgenode import AssignedModel, EdgeNodeSpec
 from edgewright_operator import metrics, observe, orphans, permits, unreadable
-from edgewright_operator.api import ClusterError, Conflict, NotLeading, Unavailable
+from edgewright_operator.api import ClusterError, Conflict, Unavailable
 from edgewright_operator.cluster import Cluster
 from edgewright_operator.decide import Decision, Event, decide
 from edgewright_operator.facts import ModelFacts, SourceProblem
@@ -24,10 +22,9 @@ from edgewright_operator.fleet import Fleet, Wish, key_of
 from edgewright_operator.polling import Polling
 from edgewright_operator.promql import Promql
 from edgewright_operator.settings import Settings
+from edgewright_operator.telling import Telling
 from edgewright_operator.views import EdgeNodeView
 from edgewright_operator.workers import for_each
-
-log = structlog.get_logger()
 
 Object = dict[str, Any]
 
@@ -61,6 +58,12 @@ class Reconciler:
     promql: Promql | None = None
     unknown: dict[str, set[str]] = field(default_factory=dict)
     """Of each model, the EdgeNodes (`_STATUS`: the model itself) on which a write of ours had no answer."""
+    orphaned: set[str] = field(default_factory=set)
+    """Models that are gone and whose nodes are being marked: told once they all are."""
+    telling: Telling = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.telling = Telling(self.cluster)
 
     async def model(self, key: str, now: datetime, monotonic: float) -> None:
         """Act on one CompressedModel.
@@ -77,6 +80,8 @@ class Reconciler:
             if self.promql is not None:
                 self.promql.forget(key)
             await self._orphaned(key, now)
+            if key in self.telling.untold:
+                raise Unavailable(f"{key} is gone, and the API server did not take the Event about it yet")
         elif isinstance(wish.facts, SourceProblem):
             await self._unreadable(wish, wish.facts, now)
         else:
@@ -112,7 +117,7 @@ class Reconciler:
         moves, problem = permits.attached(decision.assignments, decision.permits, self.settings.permit_key_file, now)
         missing = (Event(Reason.PERMIT_MISSING, problem, warning=True),) if problem not in ("", memory.told) else ()
         memory.told = problem
-        await self._tell(wish.item, (*decision.events, *missing), now)
+        await self.telling.tell(model.key, wish.item, (*decision.events, *missing), now)
         nodes = {node.name: node for node in [*chosen, *left]}
         due = {name: to for name, to in moves.items() if to != observe.entry_of(nodes[name], model.key)}
         await self._apply(model.key, due, nodes, source.trust)
@@ -194,35 +199,28 @@ class Reconciler:
         if status == wish.item.get("status"):
             return
         await self._write_status(wish.item, status)
-        await self._tell(wish.item, (Event(problem.reason, problem.message, warning=True),), now)
+        await self.telling.tell(
+            key_of(wish.item), wish.item, (Event(problem.reason, problem.message, warning=True),), now
+        )
 
     async def _orphaned(self, key: str, now: datetime) -> None:
         """Tidy the nodes of a model that is gone; only when the API server says right now that it is."""
         left = {node.name: node for node in observe.left(key, self.fleet.edge_nodes.items.values(), ())}
         entries = {name: observe.entry_of(node, key) for name, node in left.items()}
         due = {name: entry for name, entry in entries.items() if entry is not None and not entry.orphaned}
-        if not due:
-            return
-        found = await self.cluster.compressed_model(*key.split("/", 1))
-        if found is not None:
-            self.fleet.wishes.seen(found)
-            return
-        await self._apply(key, {name: orphans.left_behind(entry) for name, entry in due.items()}, left, None)
+        if due:
+            found = await self.cluster.compressed_model(*key.split("/", 1))
+            if found is not None:
+                self.fleet.wishes.seen(found)
+                return
+            self.orphaned.add(key)
+            left_behind = {name: orphans.left_behind(entry) for name, entry in due.items()}
+            await self._apply(key, left_behind, left, None)
         namespace, name = key.split("/", 1)
         gone = {"kind": "CompressedModel", "metadata": {"namespace": namespace, "name": name}}
-        await self._tell(gone, orphans.told(due.values()), now)
-
-    async def _tell(self, item: Object, events: Sequence[Event], now: datetime) -> None:
-        """Events are for people: one that is refused is logged and holds up nothing."""
-        for event in events:
-            if event.reason is Reason.GATE_FAILED:
-                metrics.ROLLBACKS.labels(event.reason).inc()
-            try:
-                await self.cluster.create_event(item, event.reason, event.message, warning=event.warning, now=now)
-            except NotLeading:
-                raise
-            except ClusterError as error:
-                log.warning("event not written", reason=event.reason, message=event.message, error=str(error))
+        marked = [entry for entry in entries.values() if entry is not None] if key in self.orphaned else []
+        self.orphaned.discard(key)
+        await self.telling.tell(key, gone, orphans.told(marked), now)
 
 
 def _soaked(model: ModelFacts, memory: _Memory, monotonic: float) -> float:

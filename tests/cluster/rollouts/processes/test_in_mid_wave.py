@@ -51,6 +51,10 @@ def _ends(site: Any, until: Callable[..., Any], version: int, variant: str) -> N
     until(settled, 60)
 
 
+def _events(site: Any) -> list[dict[str, Any]]:
+    return list(site.api.request("GET", f"/api/v1/namespaces/{site.name}/events")["items"])
+
+
 @pytest.fixture
 def one_exposed(site: Any, start: Start, until: Callable[..., Any], joins: Callable[..., None]) -> str:
     """The first wave is under way: its one node has version 1 and has not answered yet."""
@@ -92,8 +96,7 @@ def test_object_deleted(site: Any, until: Callable[..., Any], one_exposed: str, 
     else:
         until(lambda: all(row.get("orphaned") for row in entries().values()))
         assert entries().keys() >= had
-        found = site.api.request("GET", f"/api/v1/namespaces/{site.name}/events")["items"]
-        assert "Orphaned" in {event["reason"] for event in found}
+        until(lambda: "Orphaned" in {event["reason"] for event in _events(site)})  # it is written after the entries
     site.wish(deletionPolicy=policy)  # made anew, it goes all the way
     _ends(site, until, 1, "q")
 

@@ -10,6 +10,7 @@ import subprocess
 import sys
 import threading
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -21,6 +22,7 @@ import tritonclient.grpc.aio as triton_aio
 from tritonclient.grpc import service_pb2 as messages
 from tritonclient.utils import InferenceServerException
 
+from edgewright_agent.serving.grpc_backlog import Backlog
 from edgewright_agent.serving.inference import BUSY
 from edgewright_local.ports import free_ports
 
@@ -122,6 +124,13 @@ def test_tritonclient_works_unmodified(door):
         assert done.wait(20)
         assert came[0][1] is None
         assert came[0][0].as_numpy("probabilities").shape == (1, 3)
+
+
+async def test_a_client_with_many_calls_on_one_connection_has_none_reset(door):
+    async with triton_aio.InferenceServerClient(door.address) as client:
+        for _ in range(20):
+            answers = await asyncio.gather(*(client.infer("nilm", [triton_input(1)]) for _ in range(48)))
+            assert len(answers) == 48
 
 
 async def test_the_asyncio_client_works_unmodified(door):
@@ -303,15 +312,55 @@ def test_long_requests_beyond_the_bound_are_shed_and_health_goes_on(open_door):
     assert {call.details() for call in calls} == {"", BUSY}
 
 
-def test_short_requests_wait_for_their_turn_and_health_goes_on(open_door):
-    calls = flood(open_door("--max-concurrency", "8", "--max-connections", "64"), request().SerializeToString(), 100)
+def test_short_requests_below_the_bound_wait_for_their_turn_and_health_goes_on(open_door):
+    calls = flood(open_door("--max-concurrency", "8", "--max-connections", "64"), request().SerializeToString(), 60)
     assert {call.code() for call in calls} == {grpc.StatusCode.OK}
+
+
+def test_short_requests_beyond_the_bound_are_shed_with_a_sentence_and_counted(open_door):
+    door = open_door("--max-connections", "64")
+    calls = flood(door, request().SerializeToString(), 200)
+    told = Counter((call.code(), call.details()) for call in calls)
+    sentence = "More than 64 calls are under way here; try again in a second."
+    shed = told.pop((grpc.StatusCode.RESOURCE_EXHAUSTED, sentence))
+    assert list(told) == [(grpc.StatusCode.OK, "")]
+    assert told[grpc.StatusCode.OK, ""] >= 64
+    assert f'outcome="shed"}} {float(shed)}' in door.server.http.get("/metrics").text
+    refused = next(call for call in calls if call.code() is not grpc.StatusCode.OK)
+    assert dict(refused.trailing_metadata())["grpc-retry-pushback-ms"] == "1000"
+
+
+def test_what_a_backlog_holds_beyond_its_bound_is_shed_and_no_more():
+    waiting = [70]
+    backlog = Backlog(64, lambda: waiting[0])
+
+    def shed(calls: int) -> int:
+        found = 0
+        for _ in range(calls):
+            backlog.arrived()
+            found += backlog.sheds()
+        return found
+
+    assert shed(7) == 0  # not looked at yet
+    assert shed(8) == 6
+    waiting[0] = 64
+    assert shed(50) == 0
 
 
 def hpack(*headers: tuple[str, str]) -> bytes:
     """Headers as literals that no table remembers (RFC 7541, 6.2.2)."""
     parts = [bytes([0, len(name)]) + name.encode() + bytes([len(value)]) + value.encode() for name, value in headers]
     return b"".join(parts)
+
+
+INFER_HEAD = hpack(
+    (":method", "POST"),
+    (":scheme", "http"),
+    (":path", SERVICE + "ModelInfer"),
+    (":authority", "n"),
+    ("te", "trailers"),
+    ("content-type", "application/grpc"),
+)
 
 
 def frame(kind: int, flags: int, stream: int, payload: bytes) -> bytes:
@@ -321,17 +370,28 @@ def frame(kind: int, flags: int, stream: int, payload: bytes) -> bytes:
 def test_a_request_that_never_arrives_whole_is_ended(open_door):
     door = open_door("--body-seconds", "1")
     host, port = door.address.split(":")
-    method = ((":method", "POST"), (":scheme", "http"), (":path", SERVICE + "ModelInfer"), (":authority", "n"))
-    head = hpack(*method, ("te", "trailers"), ("content-type", "application/grpc"))
     with socket.create_connection((host, int(port)), timeout=10) as client:
         client.sendall(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + frame(4, 0, 0, b""))
-        client.sendall(frame(1, 4, 1, head) + frame(0, 0, 1, b"\0" + struct.pack(">I", 500) + b"abc"))
+        client.sendall(frame(1, 4, 1, INFER_HEAD) + frame(0, 0, 1, b"\0" + struct.pack(">I", 500) + b"abc"))
         start, told = time.monotonic(), b""
         while b"took longer than 1 s" not in told:
             assert time.monotonic() - start < 5
             told += client.recv(4096)
     assert time.monotonic() - start > 0.8
     door.call("ModelInfer", request().SerializeToString())
+
+
+def test_calls_whose_requests_never_arrive_count_too(open_door):
+    door = open_door("--max-connections", "16")
+    host, port = door.address.split(":")
+    begin = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + frame(4, 0, 0, b"")
+    with socket.create_connection((host, int(port)), timeout=10) as client:
+        client.sendall(begin + b"".join(frame(1, 4, 1 + 2 * index, INFER_HEAD) for index in range(20)))
+        told = b""
+        while told.count(b"More than 16 calls are under way here") < 4:
+            told += client.recv(4096)
+        assert told.count(b"More than 16") == 4
+    assert door.call("ServerLive", b"")  # the connection's end has freed them
 
 
 def test_connections_have_a_bound(open_door):

@@ -15,6 +15,7 @@ from grpc import aio
 from edgewright_agent.backoff import pause_seconds
 from edgewright_agent.serving import grpc_messages
 from edgewright_agent.serving.door import DRAIN_SECONDS, Door
+from edgewright_agent.serving.grpc_backlog import CHANNELZ, Backlog
 from edgewright_agent.serving.inference import BUSY, FAILED
 from edgewright_agent.serving.open_inference_pb2 import (
     DESCRIPTOR,
@@ -32,17 +33,21 @@ log = logging.getLogger(__name__)
 SERVICE: Final = DESCRIPTOR.services_by_name["GRPCInferenceService"].full_name
 FIRST_PAUSE: Final = 0.5
 LONGEST_PAUSE: Final = 30.0
-STREAMS: Final = 16
-"""Calls that one connection may have under way at once; further ones wait at the client until their deadline.
+STREAMS: Final = 64
+"""Calls that one connection may have under way at once.
 
-gRPC's core takes calls in before this process sees them, so that nobody here could count and shed what waits there.
-With 64 KiB that the core holds of each, all connections together can make it hold 64 MiB.
+Well below it no call is ever reset: a call ends for the client when its answer is sent, but the core counts it until
+Python has let go of it, and resets the call that a client at the very bound begins in its place. Without that count
+(`grpc.http.overload_protection`) a client that begins and resets calls makes the server grow by 30 MB a second.
 """
+_LOOKAHEAD: Final = 16 * 1024
+"""Bytes of a request that the core takes in unasked: 64 MiB for all calls of all connections."""
 _SHARE: Final = 8
 """One of so many of the server's connections may be a gRPC one."""
 _IDENTITY_ONLY: Final = 1
 _LATER: Final = (("grpc-retry-pushback-ms", "1000"),)
 """What Retry-After is to HTTP, for clients with a retry policy."""
+_BUSY_CODES: Final = (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.RESOURCE_EXHAUSTED)
 
 
 class Refused(Exception):
@@ -59,7 +64,7 @@ class GrpcDoor:
     def __init__(self, door: Door) -> None:
         self._door, self._inference = door, door.inference
         self._slots, self._limits = door.inference.slots, door.inference.limits
-        self._in_flight = 0
+        self._in_flight, self._backlog = 0, Backlog(self._limits.connections)
         self._rng = random.Random()  # noqa: S311 - a spread, not a secret
 
     async def serve(self, address: str) -> None:
@@ -84,18 +89,25 @@ class GrpcDoor:
 
     def _server(self) -> aio.Server:
         limits = self._limits
+        connections = max(1, limits.connections // _SHARE)
         options = [
             ("grpc.max_receive_message_length", limits.body_bytes),
             ("grpc.max_metadata_size", limits.head_bytes),
             ("grpc.absolute_max_metadata_size", limits.head_bytes),
             ("grpc.max_concurrent_streams", STREAMS),
+            CHANNELZ,
+            ("grpc.http2.lookahead_bytes", _LOOKAHEAD),
+            ("grpc.http2.bdp_probe", 0),  # else it takes in more from a fast client
+            # beyond these calls end as CANCELLED without a word
+            ("grpc.server.max_pending_requests", connections * STREAMS),
+            ("grpc.server.max_pending_requests_hard_limit", connections * STREAMS),
             ("grpc.max_connection_idle_ms", int(limits.idle_seconds * 1000)),
-            ("grpc.max_allowed_incoming_connections", max(1, limits.connections // _SHARE)),
+            ("grpc.max_allowed_incoming_connections", connections),
             ("grpc.server_handshake_timeout_ms", int(limits.body_seconds * 1000)),
             ("grpc.compression_enabled_algorithms_bitset", _IDENTITY_ONLY),
             ("grpc.so_reuseport", 1),  # a server that takes over listens before the former one ends
         ]
-        server = aio.server(options=options, maximum_concurrent_rpcs=limits.connections)
+        server = aio.server(options=options)
         calls = {
             "ServerLive": self._server_live,
             "ServerReady": self._server_ready,
@@ -112,10 +124,13 @@ class GrpcDoor:
     def _call(self, answer: Callable[[bytes], Awaitable[bytes]]) -> Callable[[Any, Any], Awaitable[bytes]]:
         async def call(_: Any, context: Any) -> bytes:
             self._in_flight += 1
+            self._backlog.arrived()
             try:
+                if self._in_flight > self._limits.connections:
+                    raise self._too_many()
                 return await answer(await self._request(context))
             except Refused as refused:
-                later = _LATER if refused.code is grpc.StatusCode.UNAVAILABLE else ()
+                later = _LATER if refused.code in _BUSY_CODES else ()
                 await context.abort(refused.code, str(refused), later)
                 raise  # abort has raised already
             except BadRequest as error:
@@ -164,6 +179,9 @@ class GrpcDoor:
         request, inference = ModelInferRequest(), self._inference
         grpc_messages.read(request, data)
         loaded = self._find(request.model_name, request.model_version)
+        if self._backlog.sheds():
+            inference.shed(loaded)
+            raise self._too_many()
         if not self._door.admits(self._in_flight) or inference.in_work >= self._limits.concurrency:
             inference.shed(loaded)
             raise Refused(grpc.StatusCode.UNAVAILABLE, BUSY)
@@ -181,6 +199,10 @@ class GrpcDoor:
         finally:
             inference.in_work -= 1
         return grpc_messages.encode(loaded.name, loaded.model, asked, answer)
+
+    def _too_many(self) -> Refused:
+        sentence = f"More than {self._limits.connections} calls are under way here; try again in a second."
+        return Refused(grpc.StatusCode.RESOURCE_EXHAUSTED, sentence)
 
     def _find(self, name: str, version: str) -> Loaded:
         found = self._slots.live.get(name)

@@ -41,13 +41,18 @@ test: setup ## all tests, those on the real API server included
 	@MYPYPATH=deploy $(BIN)/mypy deploy/generate.py deploy/generators
 	@$(BIN)/lint-imports --no-cache
 	@$(BIN)/python deploy/generate.py --check
-	@$(BIN)/python -m pytest -q --dist loadscope -n 2 tests
+	@$(BIN)/python -m pytest -q $(SPREAD) tests
 
-# What trains, starts servers or makes an environment; `make test` runs it.
-SLOW := tests/cluster tests/edge_agent/serving tests/edge_agent/test_faults.py tests/edge_agent/test_processes.py \
-  tests/edge_agent/test_slim_install.py tests/operator/test_histories.py tests/pipelines/study \
-  $(addprefix tests/pipelines/test_,calibrate.py compress.py disaggregate.py flow.py sweep.py train.py) \
-  $(addprefix tests/cli/test_,options.py study.py sweep.py train_and_evaluate.py)
+# Three workers keep two cores busy, as many tests wait for servers; tests/conftest.py says in which order files begin.
+SPREAD := -n 3 --dist loadscope --no-loadscope-reorder
+
+# What trains, exports, starts servers, makes an environment or tries thousands of cases; `make test` runs it.
+SLOW := tests/cluster tests/edge_agent/serving tests/operator/test_histories.py tests/pipelines/study \
+  $(addprefix tests/edge_agent/test_,faults.py processes.py running.py slim_install.py) \
+  $(addprefix tests/pipelines/test_,calibrate.py compress.py disaggregate.py evaluate.py export.py flow.py latency.py) \
+  $(addprefix tests/pipelines/test_,layout.py nibbles.py prune.py qat.py quantize.py rounds.py sweep.py tracebase.py) \
+  $(addprefix tests/pipelines/test_,train.py) $(addprefix tests/cli/test_,options.py study.py sweep.py) \
+  tests/cli/test_train_and_evaluate.py
 
 unit: setup ## the tests that neither train nor start servers
 	@$(BIN)/python -m pytest -q -n 2 tests $(SLOW:%=--ignore %)

@@ -6,6 +6,7 @@ import threading
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from itertools import zip_longest
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -13,6 +14,51 @@ import pytest
 
 if TYPE_CHECKING:
     from edgewright_pipelines.release import UnsignedRelease
+
+
+LONGEST_FIRST = (
+    "cluster/demo/test_as_a_person.py",
+    "cluster/monitoring/test_site.py",
+    "cluster/rollouts/in_process/test_killed_anywhere.py",
+    "cluster/demo/test_as_a_script.py",
+    "cluster/rollouts/processes/test_api_trouble.py",
+    "cluster/rollouts/processes/test_kill_nine.py",
+    "cluster/rollouts/processes/test_operator.py",
+    "cluster/test_start_and_stop.py",
+    "cluster/rollouts",
+    "cluster/test_operator_and_agent.py",
+    "cluster/test_publishing.py",
+    "cluster/agent",
+    "cli/test_sweep.py",
+    "pipelines/test_qat.py",
+    "cli/test_train_and_evaluate.py",
+    "edge_agent/test_faults.py",
+    "pipelines",
+    "operator/test_histories.py",
+    "cli",
+    "edge_agent/serving",
+)
+"""Where files of tests begin, below this folder, those that take a minute before those that take seconds.
+
+A file stays on one worker: a long one that began last would keep all others waiting.
+"""
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """A file that waits for clusters, then one that computes, in turn: together they keep the cores busy."""
+    here = Path(__file__).parent
+    begins = {here / name: number for number, name in enumerate(LONGEST_FIRST)}
+
+    def rank(file: Path) -> int:
+        return next((begins[place] for place in (file, *file.parents) if place in begins), len(begins))
+
+    files = sorted(dict.fromkeys(item.path for item in items), key=rank)
+    waiting = [file for file in files if file.is_relative_to(here / "cluster")]
+    computing = [file for file in files if file not in waiting]
+    turns = [file for pair in zip_longest(waiting, computing) for file in pair if file]
+    place = {file: number for number, file in enumerate(turns)}
+    items.sort(key=lambda item: place[item.path])
 
 
 @pytest.fixture

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from edgewright_pipelines import networks, train, windows
+from edgewright_pipelines import export, networks, train, windows
 from edgewright_pipelines.data.traces import Trace
 from edgewright_pipelines.recipe import Recipe
 from edgewright_pipelines.splits import Split
@@ -74,6 +74,12 @@ def tiny_split() -> Split:
 def tiny_trained(tiny_recipe: Recipe, tiny_split: Split) -> Trained:
     network = networks.build(tiny_recipe.network, TINY_WINDOW, len(TINY_CLASSES), seed=3)
     return train.fit(network, tiny_split, tiny_recipe, seed=3)
+
+
+@pytest.fixture(scope="session")
+def tiny_onnx(tiny_trained: Trained) -> bytes:
+    """The file of `tiny_trained`; the exporter takes seconds for each."""
+    return export.to_onnx(tiny_trained.network, TINY_WINDOW)
 
 
 @pytest.fixture(scope="session")

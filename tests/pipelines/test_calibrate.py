@@ -42,6 +42,6 @@ def test_no_windows_is_an_error(overconfident, tiny_trained, tiny_test):
         calibrate.temperature(tiny_trained.network, nothing)
 
 
-def test_a_file_that_was_not_rounded_cannot_be_sharpened(tiny_trained, tiny_test):
+def test_a_file_that_was_not_rounded_cannot_be_sharpened(tiny_onnx, tiny_test):
     with pytest.raises(ValueError, match="does not read a rounded value"):
-        calibrate.sharpened(export.to_onnx(tiny_trained.network, 256), tiny_test)
+        calibrate.sharpened(tiny_onnx, tiny_test)

@@ -5,7 +5,7 @@ import pytest
 import torch
 from sklearn.metrics import f1_score, log_loss
 
-from edgewright_pipelines import calibrate, evaluate, export, quantize
+from edgewright_pipelines import calibrate, evaluate, quantize
 from edgewright_pipelines.graph_costs import costs
 from edgewright_pipelines.latency import Effort, Latency
 from edgewright_pipelines.scores import f1, score
@@ -82,28 +82,26 @@ def test_an_empty_set_and_a_wrong_shape_are_refused_with_a_sentence():
         score(np.zeros((1, 2)), _set([0]))
 
 
-def test_costs_are_those_of_the_layers(tiny_trained, tiny_drawn):
+def test_costs_are_those_of_the_layers(tiny_trained, tiny_onnx, tiny_drawn):
     """16 steps in the first stage, 8 in the second and 1 in the summary; thermometers 5 -> 72."""
-    model = export.to_onnx(tiny_trained.network, 256)
     once = tiny_trained.network.rhythm.channels * 16 + (48 + 16) * 16 + 16 * 3
-    found = costs(model)
+    found = costs(tiny_onnx)
     assert found.parameters == 5 * 72 + 72 * 16 + 16 * 24 * 3 + once + 72 + 16 + 24 + 16 + 16 + 3
     assert found.macs == 16 * (5 * 72 + 72 * 16) + 8 * 16 * 24 * 3 + once
-    assert costs(quantize.to_int8(model, tiny_drawn.watts)) == found
+    assert costs(quantize.to_int8(tiny_onnx, tiny_drawn.watts)) == found
 
 
-def test_measures_the_file_itself(tiny_trained, tiny_test):
-    model = export.to_onnx(tiny_trained.network, 256)
-    found = evaluate.measure(model, tiny_test, effort=QUICK)
-    assert found.bytes == len(model)
+def test_measures_the_file_itself(tiny_onnx, tiny_test):
+    found = evaluate.measure(tiny_onnx, tiny_test, effort=QUICK)
+    assert found.bytes == len(tiny_onnx)
     assert found.scores.macro_f1 > 0.95
     assert found.latency.runs == 4
-    assert found.macs == costs(model).macs
+    assert found.macs == costs(tiny_onnx).macs
 
 
-def test_a_given_latency_is_taken_over(tiny_trained, tiny_test):
+def test_a_given_latency_is_taken_over(tiny_onnx, tiny_test):
     timed = Latency(1.0, 2.0, 3)
-    assert evaluate.measure(export.to_onnx(tiny_trained.network, 256), tiny_test, timed=timed).latency is timed
+    assert evaluate.measure(tiny_onnx, tiny_test, timed=timed).latency is timed
 
 
 def test_the_example_is_the_window_with_most_energy():

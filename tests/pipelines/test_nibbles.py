@@ -6,7 +6,7 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 
 from edgewright_agent import onnx_guard
-from edgewright_pipelines import export, nibbles, quantize
+from edgewright_pipelines import nibbles, quantize
 from edgewright_pipelines.graph_costs import costs
 from edgewright_pipelines.session import opened, probabilities
 
@@ -22,8 +22,8 @@ def _rounded(model, levels):
 
 
 @pytest.fixture(scope="module")
-def int8(tiny_trained, tiny_drawn):
-    return quantize.to_int8(export.to_onnx(tiny_trained.network, 256), tiny_drawn.watts[:64])
+def int8(tiny_onnx, tiny_drawn):
+    return quantize.to_int8(tiny_onnx, tiny_drawn.watts[:64])
 
 
 def test_the_file_is_smaller_and_answers_bit_for_bit_alike(int8, tiny_test):

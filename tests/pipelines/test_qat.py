@@ -43,8 +43,8 @@ def test_every_layer_is_rounded_by_channel_and_the_batch_stays_open(aware):
     assert session.run(None, {"watts": np.full((5, 1, 256), 80, np.float32)})[0].shape == (5, 3)
 
 
-def test_it_answers_as_the_network_that_it_came_from(aware, tiny_trained, tiny_test):
-    exact = probabilities(export.to_onnx(tiny_trained.network, 256), tiny_test.watts)
+def test_it_answers_as_the_network_that_it_came_from(aware, tiny_onnx, tiny_test):
+    exact = probabilities(tiny_onnx, tiny_test.watts)
     rough = probabilities(aware.int8, tiny_test.watts)
     assert (exact.argmax(1) == rough.argmax(1)).mean() > 0.98
     assert not np.array_equal(exact, rough)
@@ -56,22 +56,22 @@ def test_the_twin_shows_what_rounding_alone_does(aware, tiny_test):
     assert all(15 < decibels < 90 for decibels in noise.values())
 
 
-def test_training_moves_the_weights_towards_the_teacher(tiny_trained, draws, tiny_test):
+def test_training_moves_the_weights_towards_the_teacher(tiny_trained, tiny_onnx, draws, tiny_test):
     """A spoiled network comes back to the answers of the one that it was copied from; without steps it would not."""
     spoiled = copy.deepcopy(tiny_trained.network)
     with torch.no_grad():
         spoiled.output.bias += torch.tensor([0.0, 6.0, 0.0])
     lesson = qat.Lesson(60, 16, 2e-2)
-    wanted = probabilities(export.to_onnx(tiny_trained.network, 256), tiny_test.watts)
+    wanted = probabilities(tiny_onnx, tiny_test.watts)
     before = probabilities(export.to_onnx(spoiled, 256), tiny_test.watts)
     made = qat.to_int8(spoiled, tiny_trained.network, draws, lesson, seed=1)
     after = probabilities(made.int8, tiny_test.watts)
     assert np.abs(after - wanted).mean() < 0.3 * np.abs(before - wanted).mean()
 
 
-def test_signed_and_unsigned_and_seven_bits_are_what_the_scheme_says(tiny_trained, draws):
+def test_signed_and_unsigned_and_seven_bits_are_what_the_scheme_says(tiny_trained, draws, aware):
     scheme = quantize.Scheme(activation=QuantType.QInt8, reduce_range=False)
-    signed, unsigned = _made(tiny_trained, draws, steps=2, scheme=scheme).int8, _made(tiny_trained, draws, steps=2).int8
+    signed, unsigned = _made(tiny_trained, draws, steps=2, scheme=scheme).int8, aware.int8
     for model, kind in ((signed, onnx.TensorProto.INT8), (unsigned, onnx.TensorProto.UINT8)):
         graph = onnx.load_from_string(model).graph
         types = {tensor.name: tensor.data_type for tensor in graph.initializer}

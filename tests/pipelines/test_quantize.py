@@ -3,14 +3,13 @@ import onnx
 import pytest
 from onnx import TensorProto, helper
 
-from edgewright_pipelines import export, quantize
+from edgewright_pipelines import quantize
 from edgewright_pipelines.session import opened, probabilities
 
 
 @pytest.fixture(scope="module")
-def pair(tiny_trained, tiny_drawn):
-    model = export.to_onnx(tiny_trained.network, 256)
-    return model, quantize.to_int8(model, tiny_drawn.watts)
+def pair(tiny_onnx, tiny_drawn):
+    return tiny_onnx, quantize.to_int8(tiny_onnx, tiny_drawn.watts)
 
 
 def test_weights_of_every_layer_are_int8(pair):

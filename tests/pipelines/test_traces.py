@@ -1,6 +1,6 @@
 import os
 import re
-from pathlib import Path, PurePosixPath
+from pathlib import PurePosixPath
 
 import numpy as np
 import pytest
@@ -13,7 +13,6 @@ from edgewright_pipelines.data.location import LocationError, locate
 from edgewright_pipelines.data.names import NameProblem, place_of
 from edgewright_pipelines.data.parse import FileProblem, decompress, hold, parse
 from edgewright_pipelines.data.traces import DataError, Trace, of_subsets, read
-from edgewright_pipelines.splits import by_day, by_device, strong_classes
 
 
 def row(second, watts, date="28/11/2011", separator=";"):
@@ -398,40 +397,3 @@ def test_of_subsets_keeps_generated_ones():
     watts = np.zeros(86_400, dtype=np.uint16)
     traces = [Trace(s, "A", "A/a", s, "2024-01-01", watts, 0) for s in ("complete", "synthetic", "generated")]
     assert [trace.name for trace in of_subsets(traces, ["complete"])] == ["complete", "generated"]
-
-
-# The real data, where they are
-
-
-@pytest.fixture(scope="module")
-def tracebase(tmp_path_factory):
-    root = Path(__file__).parents[2]
-    found = locate(os.environ, root)
-    if found is None:
-        pytest.skip("no traces here; set TRACEBASE_DIR to check the counts of the real data")
-    return read(found, tmp_path_factory.mktemp("cache"))
-
-
-def test_counts_of_the_real_data(tracebase):
-    traces, report = tracebase
-    if report.files != 1407:
-        pytest.skip(f"{report.files} files are not the pinned 1,407")
-    assert (report.read, len(report.skipped), len(report.dropped)) == (1407, 0, 12)
-    assert sum("Monitor-TFT/dev_B7BE29" in name for name in report.dropped) == 7
-    assert len(traces) == report.traces == 1395
-    assert len(report.days) == 48
-    assert {"Monitor-TFT/B81116", "Refrigerator/B1C121"} <= report.suspected.keys()
-
-
-def test_splits_of_the_real_data(tracebase):
-    traces, report = tracebase
-    if report.files != 1407:
-        pytest.skip(f"{report.files} files are not the pinned 1,407")
-    split = by_day(traces, seed=1)
-    sides = (split.train, split.validation, split.test)
-    assert len(split.classes) == 36
-    assert sum(map(len, sides)) == 1341  # 20 days have no active window, 34 are of classes with fewer than 8 days
-    assert [len(side) for side in sides] == [906, 168, 267]
-    assert {trace.device for side in sides for trace in side} == {trace.device for trace in split.train}
-    assert len(by_device(traces, fold=0, seed=1).classes) == 24
-    assert len(strong_classes(traces)) == 14

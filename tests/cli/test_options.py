@@ -13,7 +13,8 @@ import pytest
 import typer.main
 from typer.testing import CliRunner
 
-from edgewright_cli import kubectl, main
+from edgewright_agent import main as agent
+from edgewright_cli import data, keys, kubectl, main, release
 
 ROOT = Path(__file__).parents[2]
 BENCHES = sorted(file for file in (ROOT / "bench").glob("*.py"))
@@ -39,6 +40,8 @@ def commands(app: typer.Typer) -> dict[str, click.Command]:
 
 
 COMMANDS = commands(main.app)
+GROUPS = {(): main.app, ("data",): data.app, ("keys",): keys.app, ("release",): release.app, ("kubectl",): kubectl.app}
+AGENT = ([], ["run"], ["hardware"], ["install"])
 
 
 def options(command: click.Command) -> set[str]:
@@ -64,6 +67,23 @@ def test_help_is_shown_in_words(name: str) -> None:
     shown = CliRunner().invoke(main.app, [*name.split(), "--help"])
     assert shown.exit_code == 0, shown.output
     assert "edgewright" in shown.stdout
+
+
+@pytest.mark.parametrize("app", GROUPS.values(), ids=[" ".join(words) or "edgewright" for words in GROUPS])
+def test_a_group_of_commands_has_examples(app: typer.Typer) -> None:
+    shown = CliRunner().invoke(app, ["--help"])
+    assert shown.exit_code == 0, shown.output
+    assert "Example" in shown.stdout
+
+
+@pytest.mark.parametrize("words", AGENT, ids=lambda words: " ".join(words) or "edgewright-agent")
+def test_the_agent_has_examples(
+    words: list[str], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(sys, "argv", ["edgewright-agent", *words, "--help"])
+    with pytest.raises(SystemExit, match="0"):
+        agent.main()
+    assert "example" in capsys.readouterr().out.lower()
 
 
 @pytest.mark.parametrize("bench", BENCHES, ids=lambda bench: bench.stem)

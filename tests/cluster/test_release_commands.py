@@ -87,6 +87,17 @@ def test_list_tells_what_is_published_and_what_broke_off(
     assert "not published" in table
 
 
+def test_a_registry_that_is_away_is_a_sentence_that_says_what_to_look_at(
+    run: Callable[..., Result], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://127.0.0.1:1")
+    told = run("list")
+    assert told.exit_code == 1
+    assert "the registry at http://127.0.0.1:1 does not answer" in told.stderr
+    assert "MLFLOW_TRACKING_URI" in told.stderr
+    assert "HTTPConnectionPool" not in told.stderr
+
+
 def test_show_and_verify(run: Callable[..., Result], put: Callable[..., publish.Published], name: str) -> None:
     done = put("production")
     found = read(run("show", f"{name}/production", "--json"))

@@ -146,6 +146,13 @@ async def taken(gateway: httpx2.AsyncClient, world: World) -> httpx2.Response:
     return await gateway.post("/releases", json=asking(world), headers=token("op"))
 
 
+async def test_a_person_who_opens_the_address_reads_what_it_is(gateway: httpx2.AsyncClient) -> None:
+    answer = await gateway.get("/")
+    assert (answer.status_code, answer.headers["content-type"]) == (200, "text/plain; charset=utf-8")
+    assert "Edgewright model gateway" in answer.text
+    assert "/metrics" in answer.text
+
+
 async def test_the_operator_gets_the_parsed_release_and_a_node_its_files(
     gateway: httpx2.AsyncClient, world: World
 ) -> None:

@@ -18,7 +18,13 @@ if TYPE_CHECKING:
     from edgewright_pipelines.data.report import DataReport, Progress
     from edgewright_pipelines.data.traces import Trace
 
-app = typer.Typer(no_args_is_help=True, help="Fetch the traces, and say what is in them.")
+HELP = """Fetch the traces, and say what is in them.
+
+Examples:
+  edgewright data fetch
+  edgewright data report
+"""
+app = typer.Typer(no_args_is_help=True, help=HELP)
 
 WORKSPACE = Path(".edgewright")
 """Where finished stages, parsed traces and releases are kept and found again."""

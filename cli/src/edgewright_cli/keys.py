@@ -10,7 +10,13 @@ from edgewright_cli.output import JsonFlag, err, out, print_json, print_table, s
 if TYPE_CHECKING:
     from edgewright_pipelines.signing_keys import SigningKeys
 
-app = typer.Typer(no_args_is_help=True, help="Make, list, rotate and revoke signing keys.")
+HELP = """Make, list, rotate and revoke signing keys.
+
+Examples:
+  edgewright keys new keys
+  edgewright keys list keys
+"""
+app = typer.Typer(no_args_is_help=True, help=HELP)
 Folder = Annotated[Path, typer.Argument(help="Folder of the keys (mode 0700; the private keys are mode 0600).")]
 Root = Annotated[Path | None, typer.Option(help="File of the root key, if it is kept elsewhere.")]
 

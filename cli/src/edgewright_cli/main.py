@@ -9,12 +9,19 @@ from edgewright_cli import data, demo, evaluate, join, keys, release, rollout, s
 REPORT_NOTHING = {"ORT_DISABLE_TELEMETRY": "1", "MLFLOW_DISABLE_TELEMETRY": "true"}
 """ONNX Runtime and MLflow report their use to their makers unless told not to."""
 
+HELP = """Train an energy model once, compress it many ways, and let every edge node run the variant that fits it.
+
+Examples:
+  edgewright demo
+  edgewright train pipelines/recipes/identify.toml --quick
+  edgewright nodes
+"""
 app = typer.Typer(
     name="edgewright",
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_show_locals=False,
-    help="Train an energy model once, compress it many ways, and let every edge node run the variant that fits it.",
+    help=HELP,
 )
 app.command("demo")(demo.demo)
 app.command("train")(train.train)

@@ -15,7 +15,13 @@ if TYPE_CHECKING:
     from edgewright_contract.release import Release
     from edgewright_pipelines.registry import Entry
 
-app = typer.Typer(no_args_is_help=True, help="List, show, verify, promote and renew releases.")
+HELP = """List, show, verify, promote and renew releases.
+
+Examples:
+  edgewright release show latest
+  edgewright release list --mlflow http://127.0.0.1:5000
+"""
+app = typer.Typer(no_args_is_help=True, help=HELP)
 Mlflow = Annotated[str | None, typer.Option(envvar="MLFLOW_TRACKING_URI", help="URL of the MLflow server.")]
 Server = Annotated[str, typer.Option(envvar="MLFLOW_TRACKING_URI", help="URL of the MLflow server.")]
 Keys = Annotated[

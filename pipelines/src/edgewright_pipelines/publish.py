@@ -86,7 +86,7 @@ def _sentences(client: MlflowClient, name: str, what: str = "") -> Iterator[None
         yield
     except (MlflowException, httpx2.HTTPError) as error:
         told = what or f"{name} was not published"
-        raise PublishError(f"{told}: the registry at {client.tracking_uri}: {error or type(error).__name__}") from error
+        raise PublishError(f"{told}: {registry.trouble(client, error)}") from error
     except registry.RegistryError as error:
         raise PublishError(f"{name} was not published: {error}") from error
 

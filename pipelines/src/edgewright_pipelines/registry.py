@@ -50,8 +50,9 @@ class Entry:
 
 
 def connect(url: str) -> MlflowClient:
-    """A client that gives up after three tries, where the default is minutes and a person waits; and is quiet."""
-    os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "3")
+    """A client that gives up after three tries in some four seconds, where the default is minutes; and is quiet."""
+    os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "2")
+    os.environ.setdefault("MLFLOW_HTTP_REQUEST_BACKOFF_FACTOR", "1")
     os.environ.setdefault("MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT", "true")
     logging.getLogger("mlflow").setLevel(logging.WARNING)
     return MlflowClient(tracking_uri=url)
@@ -235,9 +236,20 @@ def _sentences(client: MlflowClient, name: str | None) -> Iterator[None]:
             raise RegistryError(
                 f"the registry has no {name}: publish a release of it first ({error.message})"
             ) from None
-        raise RegistryError(f"the registry at {client.tracking_uri}: {error}") from error
+        raise RegistryError(trouble(client, error)) from error
     except httpx2.HTTPError as error:
-        raise RegistryError(f"the registry at {client.tracking_uri}: {error or type(error).__name__}") from error
+        raise RegistryError(trouble(client, error)) from error
+
+
+def trouble(client: MlflowClient, error: MlflowException | httpx2.HTTPError) -> str:
+    """What a person reads who asked a registry that is away, or that answered with an error."""
+    # MLflow's client wraps what requests raised, and every error of requests is an OSError.
+    if isinstance(error, httpx2.TransportError) or isinstance(error.__context__, OSError):
+        return (
+            f"the registry at {client.tracking_uri} does not answer; "
+            "does MLflow run there, and is that the address (--mlflow, else MLFLOW_TRACKING_URI)?"
+        )
+    return f"the registry at {client.tracking_uri}: {error or type(error).__name__}"
 
 
 def _credentials() -> dict[str, str]:

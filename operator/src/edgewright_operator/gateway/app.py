@@ -16,6 +16,11 @@ from edgewright_operator.gateway.metrics import Counted, Metrics
 from edgewright_operator.gateway.trusted import TrustRefused
 
 MAX_BODY: Final = 4096
+ITSELF: Final = (
+    "Edgewright model gateway. Agents and the operator fetch signed releases here, with a token; there is no page "
+    "for people.\n/healthz says whether it runs, /metrics what it answered.\n"
+)
+"""What a person reads who opens the address in a browser."""
 _STATUS: Final[dict[type[Exception], tuple[int, str]]] = {
     access.Unauthenticated: (401, "Unauthenticated"),
     access.Forbidden: (403, "Forbidden"),
@@ -59,6 +64,10 @@ def create(taking: intake.Intake, guard: access.Access) -> FastAPI:
     @app.get("/healthz")
     async def healthz() -> dict[str, bool]:
         return {"ok": True}
+
+    @app.get("/")
+    async def itself() -> Response:
+        return Response(ITSELF, media_type="text/plain; charset=utf-8")
 
     @app.get("/metrics")
     async def exposition() -> Response:

@@ -69,7 +69,7 @@ def _key(directory: Path, files: Sequence[Path]) -> str | None:
 
 def _files(directory: Path) -> list[Path]:
     if not directory.is_dir():
-        raise DataError(f"There is no folder {directory}; fetch the data first, or set TRACEBASE_DIR.")
+        raise DataError(f"There is no folder {directory}; run `edgewright data fetch {directory}`, or name another.")
     found = (Path(folder) / name for folder, _, names in os.walk(directory) for name in names)
     files = sorted(file for file in found if file.name.endswith(ENDINGS) and not file.name.startswith("."))
     if not files:

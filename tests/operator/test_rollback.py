@@ -84,6 +84,17 @@ def test_bad_figures_send_everybody_back(stage: Any) -> None:
     assert [event.reason for event in decision.events] == [Reason.ROLLING_BACK, Reason.GATE_FAILED]
 
 
+def test_the_quarantine_names_the_check_where_no_node_is_against_alone(stage: Any) -> None:
+    play = stage.Play(stage.model(), stage.fleet(24, classes=("one",))).run(stage.release(1))
+    play.begin(stage.release(2))
+    play.edit(rollout={"waves": [{"nodes": 12}, {"percent": 100}]})
+    play.step(stage.release(2))
+    play.agents(told=stage.figures(samples=30, effective_samples=30, errors=2))
+    play.step(stage.release(2))
+    assert play.reason == Reason.GATE_FAILED
+    assert [entry.reason for entry in play.model.status.quarantined] == ["errorRate"]
+
+
 def test_the_first_release_that_fails_is_taken_off(stage: Any) -> None:
     play = stage.Play(stage.model(), stage.fleet(4))
     play.begin(stage.release(1))

@@ -45,6 +45,12 @@ class Judgment:
     against: tuple[Against, ...]
     message: str
 
+    @property
+    def cause(self) -> str:
+        """What failed it: a check, or the reason of the first node that is against; empty where nothing did."""
+        failed = next((check.name for check in self.gate.checks if check.verdict is Verdict.FAIL), "")
+        return self.against[0].reason if failed == Check.NODES else failed
+
 
 def judge(
     exposed: Sequence[NodeFacts],

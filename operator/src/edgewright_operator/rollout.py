@@ -214,9 +214,8 @@ def _failed(now: Round, status: CompressedModelStatus, release: ReleaseFacts, fi
     said = f"version {release.release.version}: {field.judged.message}"
     if now.model.spec.rollout.on_failure is OnFailure.PAUSE:
         return _paused(now, status, Reason.PAUSED, said)
-    first = field.judged.against[0].reason if field.judged.against else str(Reason.GATE_FAILED)
     status = history.ended(status, Outcome.FAILED, Reason.GATE_FAILED, now.now)
-    status = quarantine.condemned(status, release.manifest, first, now.now)
+    status = quarantine.condemned(status, release.manifest, field.judged.cause, now.now)
     away = rollback.retreat(now.model, status, now.nodes, now.now)
     good = f"version {status.last_good.version}" if status.last_good else _elsewhere(away)
     back = Event(Reason.ROLLING_BACK, f"{len(away.assignments)} nodes go back to {good}", warning=True)

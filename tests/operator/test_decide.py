@@ -73,6 +73,25 @@ def test_no_data_never_promotes_and_pauses_after_its_deadline(stage: Any) -> Non
     assert play.run(stage.release(1)).reason == Reason.ROLLED_OUT
 
 
+def test_a_pause_that_is_resumed_gives_the_wave_its_whole_time_again(stage: Any) -> None:
+    play = stage.Play(stage.model(rollout={"gates": {"minSamples": 100, "deadline": "60s"}}), stage.fleet(8))
+    silent = stage.figures(samples=0, effective_samples=0, replayed=0, agreement=None)
+
+    def steps_until_paused() -> int:
+        for number in range(60):
+            play.step(stage.release(1))
+            play.agents(told=silent)
+            if play.model.status.paused is not None:
+                return number
+        return 60
+
+    steps_until_paused()
+    first = play.model.status.paused.since
+    play.note(resume=first)
+    assert 60 / 5 <= steps_until_paused() < 60  # still no data: it waits as long as the deadline
+    assert play.model.status.paused.since > first
+
+
 def test_no_history_waits_as_long_as_the_deadline_and_goes_on_with_data(stage: Any) -> None:
     play = stage.Play(stage.model(), stage.fleet(4))
     play.begin(stage.release(1))

@@ -466,6 +466,29 @@ async def test_events_wait_for_an_api_server_in_trouble_and_hold_up_nothing(proc
     assert server.events == ["RollingOut", "RolledOut"]
 
 
+async def test_what_prometheus_answered_before_a_wave_began_does_not_count_for_it(process: Any) -> None:
+    server, registry = Server(), Registry()
+    check = {"name": "complaints", "query": "q", "max": 1}
+    server.model["spec"]["rollout"] |= {"gates": {"prometheus": [check], "interval": "1h"}}
+    said = {"status": "success", "data": {"resultType": "scalar", "result": [0, "0"]}}
+    operator = process(server, registry)
+    async with httpx2.AsyncClient(transport=httpx2.MockTransport(lambda _: httpx2.Response(200, json=said))) as client:
+        operator.reconciler.promql = promql = Promql("http://p", client)
+
+        async def rounds(at: float) -> None:
+            for step in range(3):
+                await operator.round(at + step)
+                server.agent("Live")
+                await asyncio.gather(*promql.asking.values())
+
+        await rounds(0)
+        assert promql.known["n/x"].answers["complaints"].value == 0
+        registry.number = 2
+        await operator.round(100)  # within the hour of the interval, and yet
+        assert server.version() == 2
+        assert promql.known == {}
+
+
 async def test_metrics_say_what_the_round_saw(process: Any) -> None:
     server, registry = Server(), Registry()
     operator = process(server, registry)

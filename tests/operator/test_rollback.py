@@ -127,6 +127,25 @@ def test_a_second_release_that_fails_before_the_first_is_promoted_leaves_no_node
     assert play.run(stage.release(3)).exposed(stage.release(3).manifest) == 8
 
 
+def test_the_way_back_is_known_where_no_node_remembers_the_good_release(stage: Any) -> None:
+    """The second release was superseded when all had it, and the third fails when all have that."""
+    play = stage.Play(stage.model(), stage.fleet(4))
+    play.speeds = {"amd64-a": {"base-fp32": 100, "base-int8": 240}, "arm64-b": {"base-fp32": 800, "base-int8": 235}}
+    play.run(stage.release(1))
+    had = {node.name: node.assigned.live.variant for node in play.nodes}
+    for version in (2, 3):
+        play.edit(rollout={"waves": [{"percent": 100}], "soak": "10h"})
+        play.run(stage.release(version))
+        assert play.exposed(stage.release(version).manifest) == 4
+    assert {node.status.previous.version for node in play.nodes} == {2}
+    play.tell(stage.figures(errors=200), stage.release(3).manifest)
+    play.step(stage.release(3))
+    assert play.reason == Reason.GATE_FAILED
+    assert {node.name: (node.assigned.live.version, node.assigned.live.variant) for node in play.nodes} == {
+        name: (1, variant) for name, variant in had.items()
+    }
+
+
 def test_each_node_goes_back_to_the_variant_that_it_had(stage: Any) -> None:
     play = stage.Play(stage.model(), stage.fleet(8))
     play.speeds = {"amd64-a": {"base-fp32": 100, "base-int8": 240}}

@@ -37,6 +37,13 @@ class ReleaseRef(ApiModel):
     manifest: Digest
 
 
+class ClassVariant(ApiModel):
+    """What a hardware class ran of a release."""
+
+    name: Annotated[str, Field(max_length=63)]
+    variant: VariantName
+
+
 class Quarantined(ApiModel):
     """A manifest that failed and will not be rolled out again until it is freed."""
 
@@ -154,6 +161,8 @@ class CompressedModelStatus(ApiModel):
     started: Timestamp | None = None
     """When the rollout of `release` began."""
     last_good: ReleaseRef | None = None
+    last_good_variants: Annotated[list[ClassVariant], Field(max_length=20, json_schema_extra=ATOMIC_LIST)] = []
+    """What each class runs of `last_good`: the way back needs it where no node remembers."""
     quarantined: Annotated[list[Quarantined], Field(max_length=50, json_schema_extra=ATOMIC_LIST)] = []
     hardware_classes: Annotated[list[HardwareClassStatus], Field(max_length=20, json_schema_extra=ATOMIC_LIST)] = []
     wave: WaveStatus | None = None

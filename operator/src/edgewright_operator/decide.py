@@ -105,7 +105,8 @@ def _returned(now: Round, status: CompressedModelStatus, release: ReleaseFacts) 
     moves = waves.moves(now.model, release, missing, now.nodes, measuring, now.now)
     permits = rollback.permits_for(now.model, missing, moves, target)
     status = history.ended(status, Outcome.PROMOTED, Reason.ALIAS_MOVED_BACK, now.now)
-    status = status.model_copy(update={"last_good": target, "gate": None, "paused": None})
+    good = {"last_good": target, "last_good_variants": [], "gate": None, "paused": None}
+    status = status.model_copy(update=good)
     status = _whole(now, status)
     said = f"{len(leaving)} nodes go back to version {target.version}"
     standing = Standing(Reason.ALIAS_MOVED_BACK, said, reconciling=True)
@@ -120,6 +121,8 @@ def _settled(now: Round, status: CompressedModelStatus, release: ReleaseFacts) -
     measuring = measure.chosen(model, release, ordered, now.now)
     before = baselines.of_classes((), manifest, status.hardware_classes)
     status = status.model_copy(update={"hardware_classes": report.classes(ordered, measuring, before)})
+    running = report.variants(status, status.last_good_variants)
+    status = status.model_copy(update={"last_good_variants": running})
     due = waves.proven_first(ordered, manifest)
     moves = waves.moves(model, release, due, ordered, measuring, now.now)
     if not admission.is_open(model.spec.rollout.window, now.now):

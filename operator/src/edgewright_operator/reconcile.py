@@ -11,6 +11,7 @@ from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import Any
 
+from edgewright_contract.compressedmodel_status import CompressedModelStatus
 from edgewright_contract.conditions import Reason
 from edgewright_contract.edgenode import AssignedModel, EdgeNodeSpec
 from edgewright_operator import metrics, observe, orphans, permits, unreadable
@@ -112,6 +113,8 @@ class Reconciler:
         with metrics.RECONCILE.time():
             decision = decide(model, source.found, facts, now, _soaked(model, memory, monotonic))
         memory.soaking, memory.decided_at = decision.soaking, monotonic
+        if self.promql is not None and _wave_of(decision.status) != _wave_of(model.status):
+            self.promql.forget(model.key)  # what it answered before says nothing about the wave that begins
         metrics.decided(model, decision)
         await self._report(wish, model, decision)
         moves, problem = permits.attached(decision.assignments, decision.permits, self.settings.permit_key_file, now)
@@ -225,12 +228,17 @@ class Reconciler:
 
 def _soaked(model: ModelFacts, memory: _Memory, monotonic: float) -> float:
     """Seconds that the wave has soaked: this process's own clock, and never less than the checkpoint."""
-    wave, release = model.status.wave, model.status.release
-    if wave is None or release is None:
+    wave, identity = model.status.wave, _wave_of(model.status)
+    if wave is None or not identity:
         return 0.0
-    identity = f"{release.manifest}/{wave.index}/{wave.since}"
     if identity != memory.wave:
         memory.wave, memory.soaked, memory.soaking = identity, float(wave.soak_elapsed_seconds), False
     if memory.soaking:
         memory.soaked += monotonic - memory.decided_at
     return memory.soaked
+
+
+def _wave_of(status: CompressedModelStatus) -> str:
+    """Which wave of which release it is, and since when; empty before there is one."""
+    wave, release = status.wave, status.release
+    return "" if wave is None or release is None else f"{release.manifest}/{wave.index}/{wave.since}"

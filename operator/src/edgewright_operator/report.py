@@ -6,6 +6,7 @@ from datetime import datetime
 from statistics import median
 
 from edgewright_contract.compressedmodel_status import (
+    ClassVariant,
     CompressedModelStatus,
     Counts,
     GateStatus,
@@ -94,6 +95,13 @@ def classes(
             )
         )
     return rows
+
+
+def variants(status: CompressedModelStatus, before: Sequence[ClassVariant] = ()) -> list[ClassVariant]:
+    """What each class runs; where nothing is chosen now, what it ran of the same release `before`."""
+    ran = {entry.name: entry.variant for entry in before}
+    now = {entry.name: entry.variant or ran.get(entry.name) for entry in status.hardware_classes}
+    return [ClassVariant(name=name, variant=variant) for name, variant in now.items() if variant is not None]
 
 
 def gate(before: GateStatus | None, found: GateStatus, interval: str, now: datetime) -> GateStatus:

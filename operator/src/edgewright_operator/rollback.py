@@ -76,7 +76,7 @@ def back(
     model: ModelFacts, leaving: Sequence[NodeFacts], everyone: Sequence[NodeFacts], good: ReleaseRef, now: datetime
 ) -> Retreat:
     """Assign `good` to the leaving nodes, each with the variant that it or its class ran of it, where one is known."""
-    known = _known_variants(everyone, good.manifest) if leaving else {}
+    known = _remembered(model, good) | _known_variants(everyone, good.manifest) if leaving else {}
     assignments: dict[str, AssignedModel | None] = {}
     for node in leaving:
         variant = _own_variant(node, good.manifest) or known.get(node.hardware_class) or known.get("")
@@ -162,6 +162,12 @@ def _sequence(node: NodeFacts) -> int:
 def _own_variant(node: NodeFacts, manifest: str) -> str | None:
     served = [node.status.live, node.status.previous] if node.status else []
     return next((entry.variant for entry in served if entry is not None and entry.manifest == manifest), None)
+
+
+def _remembered(model: ModelFacts, good: ReleaseRef) -> dict[str, str]:
+    """The same as the status has it: two releases later no node may know any more."""
+    found = model.status.last_good_variants if model.status.last_good == good else []
+    return {"": found[0].variant} | {entry.name: entry.variant for entry in found} if found else {}
 
 
 def _known_variants(nodes: Iterable[NodeFacts], manifest: str) -> dict[str, str]:

@@ -1,7 +1,7 @@
 """A release on its way through the waves: expose, soak, judge, go on, wait, pause, promote or condemn. Pure."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from edgewright_contract import names
 from edgewright_contract.compressedmodel import OnFailure
@@ -49,7 +49,7 @@ class Step:
 
 def advance(now: Round, status: CompressedModelStatus, release: ReleaseFacts) -> Decision:
     """One round of a rollout that is under way."""
-    status = _resumed(now, status)
+    now, status = _resumed(now, status)
     if status.paused is not None:
         return _held(now, status, status.paused)
     field, status = _seen(now, status, release)
@@ -233,7 +233,8 @@ def _elsewhere(away: rollback.Retreat) -> str:
 
 def _promoted(now: Round, status: CompressedModelStatus, step: Step) -> Decision:
     status = history.ended(status, Outcome.PROMOTED, Reason.ROLLED_OUT, now.now)
-    status = status.model_copy(update={"last_good": status.release})
+    good = {"last_good": status.release, "last_good_variants": report.variants(status)}
+    status = status.model_copy(update=good)
     version = status.release.version if status.release else 0
     said = f"version {version} is live on every reachable node"
     done = report.summarized(status, now.model, now.nodes, Standing(Reason.ROLLED_OUT, said, ready=True), now.now)
@@ -250,15 +251,15 @@ def _held(now: Round, status: CompressedModelStatus, held: Paused) -> Decision:
     return stand(now, status, Standing(Reason(held.reason), said, stalled=True))
 
 
-def _resumed(now: Round, status: CompressedModelStatus) -> CompressedModelStatus:
+def _resumed(now: Round, status: CompressedModelStatus) -> tuple[Round, CompressedModelStatus]:
     """A pause ends by the annotation that names it, or by an edit of the spec; the wave's clock begins anew."""
     held = status.paused
     if held is None or status.wave is None:
-        return status
+        return now, status
     if now.model.annotations.get(names.ANNOTATION_RESUME) != held.since and held.generation == now.model.generation:
-        return status
+        return now, status
     wave = status.wave.model_copy(update={"since": rfc3339(now.now), "soak_elapsed_seconds": 0})
-    return status.model_copy(update={"paused": None, "wave": wave})
+    return replace(now, soaked=0.0), status.model_copy(update={"paused": None, "wave": wave})
 
 
 def _overdue(now: Round) -> bool:

@@ -14,7 +14,7 @@ import time
 import urllib.parse
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +28,9 @@ from edgewright_local.errors import ClusterError
 MERGE = {"Content-Type": "application/merge-patch+json"}
 TRUST = "sha256:" + "7" * 64
 NODES = 3
+DIGESTS = {"f": "sha256:" + "1" * 64, "q": "sha256:" + "4" * 64}
+"""Of the two variants' files, the same in every release."""
+FIGURES = {"samples": 500, "effectiveSamples": 500, "p95Microseconds": 90, "agreement": 1.0}
 
 
 def manifest(version: int) -> str:
@@ -39,7 +42,7 @@ def release(version: int) -> dict[str, Any]:
         {
             "name": name,
             "file": f"variants/{name}.onnx",
-            "digest": "sha256:" + "1" * 64,
+            "digest": DIGESTS[name],
             "bytes": size,
             "precision": precision,
             "parent": parent,
@@ -77,6 +80,8 @@ class Source:
     tokens: set[str] = field(default_factory=set)
     logins: set[str | None] = field(default_factory=set)
     """What MLflow was shown."""
+    metric: float | None = None
+    """What Prometheus, at the same address, answers every query; none: it is broken."""
 
 
 @pytest.fixture
@@ -85,6 +90,10 @@ def source(http_server: Callable[[type[http.server.BaseHTTPRequestHandler]], str
 
     class Answers(http.server.BaseHTTPRequestHandler):
         def do_GET(self) -> None:
+            if self.path.startswith("/api/v1/query"):
+                found = {"resultType": "vector", "result": [{"value": [0, str(state.metric)]}]}
+                self._answer(500 if state.metric is None else 200, {"status": "success", "data": found})
+                return
             state.logins.add(self.headers["Authorization"])
             path, _, query = self.path.removeprefix("/api/2.0/mlflow/").partition("?")
             asked = urllib.parse.parse_qs(query).get("version", [str(state.version)])[0]
@@ -120,6 +129,12 @@ class Site:
             self.api.create_namespace(names.NAMESPACE)
         self.classes: dict[str, str] = {}
         """Hardware classes of nodes that are of another than amd64-test."""
+        self.speeds: dict[str, dict[str, int]] = {}
+        """Hardware class → variant → microseconds that its nodes measure as p50; p95 is twice that."""
+        self.figures: dict[str, Any] | None = dict(FIGURES)
+        """What an agent says of a release that it serves; none: nothing."""
+        self.odd: dict[str, dict[str, Any]] = {}
+        """Figures of nodes that differ."""
         self.api.create_namespace(self.name, {names.ANNOTATION_NODE_SELECTOR: f"site={self.name}"})
         self.uids = {
             node: plane.create_node(node, {names.LABEL_AGENT: "true", "site": self.name})["metadata"]["uid"]
@@ -149,7 +164,7 @@ class Site:
         return {
             name: node["spec"]["models"][0]["live"]["version"]
             for name, node in self.edge_nodes().items()
-            if node["spec"].get("models")
+            if node["spec"].get("models") and "live" in node["spec"]["models"][0]
         }
 
     def condition(self, kind: str) -> tuple[str, str]:
@@ -160,26 +175,47 @@ class Site:
         """Every agent says what it runs on, and that it is there."""
         hardware: dict[str, Any] = {"arch": "amd64", "cpu": "t", "cores": 1, "memoryBytes": 1}
         hardware |= {"agentVersion": "1", "runtimeVersion": "1"}
-        renewed = {"spec": {"renewTime": micro_time(datetime.now(UTC))}}
         for node in self.nodes:
             self._status(node, {"hardware": hardware | {"class": self.classes.get(node, "amd64-test")}})
-            lease = f"/apis/coordination.k8s.io/v1/namespaces/{names.NAMESPACE}/leases/{node}"
-            self.api.request("PATCH", lease, json=renewed, headers=MERGE)
+            self._beat(node, datetime.now(UTC))
 
     def obey(self, refused: int = 0, only: str = "") -> None:
         """Every agent (or `only` one) goes live on what it was assigned, or rejects version `refused`."""
         for name, node in self.edge_nodes().items():
-            if not node["spec"].get("models") or only not in ("", name):
+            wanted = next((row.get("live") for row in node["spec"].get("models") or []), None)
+            if wanted is None or only not in ("", name):
                 continue
-            wanted = node["spec"]["models"][0]["live"]
-            before = (node.get("status") or {}).get("models") or [{}]
+            before = ((node.get("status") or {}).get("models") or [{}])[0]
             entry = {"name": f"{self.name}/nilm", "state": "Live", "target": wanted["manifest"]}
             entry["live"] = {key: wanted[key] for key in ("version", "manifest", "variant")}
-            entry["previous"] = before[0].get("live") or entry["live"]
-            entry["figures"] = {"samples": 500, "effectiveSamples": 500, "p95Microseconds": 90, "agreement": 1.0}
+            served = before.get("live") or entry["live"]
+            entry["previous"] = before.get("previous", served) if served == entry["live"] else served
+            if "benchmark" in before:
+                entry["benchmark"] = before["benchmark"]
+            if self.figures is not None:
+                entry["figures"] = self.figures | self.odd.get(name, {})
             if wanted["version"] == refused:
-                entry |= {"state": "Rejected", "reason": "SelfTestFailed", "live": before[0].get("live")}
+                entry |= {"state": "Rejected", "reason": "SelfTestFailed", "live": before.get("live")}
             self._status(name, {"models": [entry]})
+
+    def measure(self) -> None:
+        """Every agent that is asked to benchmark says what its class measures."""
+        for name, node in self.edge_nodes().items():
+            asked = next((row.get("benchmark") for row in node["spec"].get("models") or []), None)
+            if asked is None:
+                continue
+            speeds = self.speeds[self.classes.get(name, "amd64-test")]
+            rows = [
+                {"digest": DIGESTS[variant], "runtimeVersion": "1", "p50Microseconds": speeds[variant]}
+                | {"p95Microseconds": 2 * speeds[variant], "rssBytes": 1, "at": "2026-01-01T00:00:00Z"}
+                for variant in asked["variants"]
+            ]
+            told = (node.get("status") or {}).get("models") or [{"name": f"{self.name}/nilm", "state": "Pending"}]
+            self._status(name, {"models": [told[0] | {"benchmark": rows}]})
+
+    def sleeps(self, node: str) -> None:
+        """Its last heartbeat was an hour ago."""
+        self._beat(node, datetime.now(UTC) - timedelta(hours=1))
 
     def reach(self, selector: str | None) -> None:
         """The namespace's own selector of nodes, beside that of the CompressedModel; none: it selects no node."""
@@ -197,6 +233,10 @@ class Site:
     def remove_node(self, node: str) -> None:
         self.api.request("DELETE", f"/api/v1/nodes/{node}")
         self.nodes.remove(node)
+
+    def _beat(self, node: str, when: datetime) -> None:
+        lease = f"/apis/coordination.k8s.io/v1/namespaces/{names.NAMESPACE}/leases/{node}"
+        self.api.request("PATCH", lease, json={"spec": {"renewTime": micro_time(when)}}, headers=MERGE)
 
     def _status(self, node: str, status: dict[str, Any]) -> None:
         path = f"/apis/{names.API_VERSION}/{names.EDGE_NODES}/{node}/status"

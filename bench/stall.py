@@ -8,6 +8,7 @@ Examples:
 import argparse
 import contextlib
 import multiprocessing
+import os
 import socket
 import sys
 import tempfile
@@ -25,6 +26,8 @@ from serving_peers import bench_model
 from serving_peers.ours import Agent
 from serving_peers.report import deliver, say
 from serving_peers.servers import Unavailable
+
+from edgewright_agent.serving.protocol_v2 import MAX_NUMBERS
 
 LIMIT: Final = 50.0
 """Milliseconds that nothing may hold up the loop."""
@@ -87,12 +90,35 @@ def _bodies(body: bytes, path: bytes = b"/v2/models/m/infer") -> Callable[[int],
     return send
 
 
-def _whole_windows() -> bytes:
-    """As many windows as fit a body of a megabyte, as JSON."""
-    rows = (MEGABYTE - 1000) // (2 * bench_model.WINDOW)
-    data = b",".join([b"5"] * (rows * bench_model.WINDOW))
-    head = b'{"inputs":[{"name":"watts","datatype":"FP32","shape":[%d,1,%d],"data":[' % (rows, bench_model.WINDOW)
-    return head + data + b"]}]}"
+def _trickle(port: int) -> None:
+    """Bodies in chunks of one byte each."""
+    piece = b"1\r\n5\r\n" * 150_000
+    with socket.create_connection(("127.0.0.1", port), timeout=10) as client:
+        client.sendall(INFER + b"transfer-encoding: chunked\r\n\r\n")
+        for _ in range(8):
+            client.sendall(piece)
+
+
+def _pipelined(port: int) -> None:
+    """Requests without end, none of which waits for an answer."""
+    with socket.create_connection(("127.0.0.1", port), timeout=10) as client:
+        for _ in range(8):
+            client.sendall(b"GET /healthz HTTP/1.1\r\nhost: n\r\n\r\n" * 25_000)
+
+
+def _tensor(rows: int, data: bytes) -> bytes:
+    head = b'{"inputs":[{"name":"watts","datatype":"FP32","shape":[%d,1,%d],"data":' % (rows, bench_model.WINDOW)
+    return head + data + b"}]}"
+
+
+def _windows(rows: int) -> bytes:
+    """So many windows as JSON, six bytes for each number."""
+    return _tensor(rows, b"[" + b",".join([b"12.34"] * (rows * bench_model.WINDOW)) + b"]")
+
+
+def _nested() -> bytes:
+    """A megabyte of lists in lists, each with one number."""
+    return _tensor(1, b"[" + b",".join([b"[" * 30 + b"5" + b"]" * 30] * 16_000) + b"]")
 
 
 def _readings(count: int) -> bytes:
@@ -108,13 +134,18 @@ def attacks() -> dict[str, Callable[[int], None]]:
         "10,000 connections": _connections,
         "heads of 1 MB": _headers,
         "brackets, 1 MB": _bodies(b'{"inputs":' + b"[" * (MEGABYTE - 100)),
-        "numbers, 1 MB": _bodies(_whole_windows()),
+        "nested lists, 1 MB": _bodies(_nested()),
+        "numbers, 1 MB": _bodies(_windows((MEGABYTE - 1000) // (6 * bench_model.WINDOW))),
+        "numbers, most": _bodies(_windows(MAX_NUMBERS // bench_model.WINDOW)),
+        "chunks of a byte": _trickle,
+        "pipelined": _pipelined,
         "readings, 1 MB": _bodies(_readings(37_000), b"/v1/readings"),
     }
 
 
 def _again(attack: str, port: int) -> None:
     found = attacks()[attack]
+    os.nice(19)  # the one who pings is not to wait for them
     while True:
         with contextlib.suppress(OSError):
             found(port)
@@ -125,9 +156,9 @@ class Ping:
     """One ping on the control socket, in milliseconds."""
 
     held: float
-    """Until its answer, less what the server's thread waited for a processor."""
+    """Until its answer, less what the server's thread, or the one that pings, waited for a processor."""
     ran: float
-    """How long that thread ran until then: on a busy machine the better figure."""
+    """How long the server's thread ran until then: on a busy machine the better figure."""
 
 
 def pings(agent: Agent, seconds: float) -> list[Ping]:
@@ -136,13 +167,14 @@ def pings(agent: Agent, seconds: float) -> list[Ping]:
     with socket.socket(socket.AF_UNIX) as client, client.makefile("rwb") as file:
         client.connect(str(agent.control))
         while time.perf_counter() < until:
-            before, start = _schedule(agent.process.pid), time.perf_counter()
+            before, own, start = _schedule(agent.process.pid), _schedule(os.getpid()), time.perf_counter()
             file.write(b'{"op":"ping"}\n')
             file.flush()
             file.readline()
             passed = (time.perf_counter() - start) * 1e3
             ran, waited = (now - then for now, then in zip(_schedule(agent.process.pid), before, strict=True))
-            taken.append(Ping(max(0.0, passed - waited), ran))
+            own_wait = _schedule(os.getpid())[1] - own[1]
+            taken.append(Ping(max(0.0, passed - waited - own_wait), max(0.0, ran - own_wait)))
             time.sleep(PAUSE)
     return taken
 

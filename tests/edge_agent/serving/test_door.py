@@ -3,9 +3,6 @@
 from __future__ import annotations
 
 import json
-import socket
-import threading
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -18,8 +15,6 @@ from edgewright_agent.serving.protocol_v2 import MAX_NUMBERS
 from edgewright_agent.serving.slots import Slots
 
 WINDOW = 64
-LONGEST = 50.0
-"""Milliseconds."""
 
 
 class Connection:
@@ -79,48 +74,3 @@ def test_more_numbers_than_are_read_as_json_are_a_bad_request(shared: Any) -> No
     )
     tensor = {**tensor, "shape": [rows - 1, 1, WINDOW], "data": [5] * ((rows - 1) * WINDOW)}
     assert shared.http.post("/v2/models/nilm/infer", content=json.dumps({"inputs": [tensor]})).status_code == 200
-
-
-def _post(path: str, body: bytes) -> bytes:
-    head = f"POST {path} HTTP/1.1\r\nhost: n\r\ncontent-type: application/json\r\ncontent-length: {len(body)}\r\n\r\n"
-    return head.encode() + body
-
-
-HEAVY = {
-    "numbers": _post("/v2/models/nilm/infer", b'{"inputs":[' + b",".join([b"5"] * 500_000) + b"]}"),
-    "brackets": _post("/v2/models/nilm/infer", b'{"inputs":' + b"[" * 1_000_000),
-    "readings": _post("/v1/readings", b'{"readings":[' + b",".join([b'{"t":9,"watts":5}'] * 50_000) + b"]}"),
-    "headers": b"POST /v2/models/nilm/infer HTTP/1.1\r\n" + b"h: v\r\n" * 160_000,
-}
-
-
-@pytest.mark.parametrize("kind", HEAVY)
-def test_nothing_that_clients_send_holds_the_loop_up(shared: Any, kind: str) -> None:
-    """Time that the server's thread runs until a ping is answered; what others take of the processor is not in it."""
-    stop = threading.Event()
-
-    def send() -> None:
-        while not stop.is_set():
-            with socket.create_connection(("127.0.0.1", shared.port), timeout=20) as client:
-                try:
-                    client.sendall(HEAVY[kind])
-                    client.recv(65_536)
-                except ConnectionError:
-                    continue
-
-    threads = [threading.Thread(target=send) for _ in range(4)]
-    for thread in threads:
-        thread.start()
-    longest = 0.0
-    for _ in range(60):
-        before = _ran(shared.process.pid)
-        assert shared.ask({"op": "ping"}) == {"ok": True}
-        longest = max(longest, _ran(shared.process.pid) - before)
-    stop.set()
-    for thread in threads:
-        thread.join(30)
-    assert longest <= LONGEST
-
-
-def _ran(pid: int) -> float:
-    return int(Path(f"/proc/{pid}/schedstat").read_text().split()[0]) / 1e6

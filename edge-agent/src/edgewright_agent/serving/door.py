@@ -16,6 +16,8 @@ LINGER_SECONDS: Final = 2.0
 """After a refusal what the client still sends is thrown away for so long, so that it can read the refusal."""
 SHED_SECONDS: Final = 0.1
 """A connection that got 503 is not read for so long."""
+LATE_SECONDS: Final = 0.010
+"""After so long in one turn of the event loop nothing more is parsed in it."""
 FEW: Final = 8
 """So many connections never make a queue worth shedding."""
 
@@ -51,8 +53,11 @@ class Turn:
     def admits(self) -> bool:
         """Whether there is time for one more."""
         self._count += 1
-        spent = time.perf_counter() - self._began
-        return self._count <= self._limits.concurrency and spent <= self._limits.turn_seconds
+        return self._count <= self._limits.concurrency and self.lasted() <= self._limits.turn_seconds
+
+    def lasted(self) -> float:
+        """Seconds since it began."""
+        return time.perf_counter() - self._began
 
 
 class Door:
@@ -89,13 +94,21 @@ class Door:
                 if isinstance(connection, Overdue):
                     connection.close_if_overdue(loop.time())
 
+    def is_late(self) -> bool:
+        """Whether this turn of the event loop has lasted so long that what else was read is to wait for the next."""
+        self._begin()
+        return self.turn.lasted() > LATE_SECONDS
+
+    def _begin(self) -> None:
+        if not self.turn.open:
+            self.turn.begin()
+            asyncio.get_running_loop().call_soon(self.turn.end)  # runs when every socket that was ready has been read
+
     def admits(self, connections: int) -> bool:
         """Whether there is time for one more request in this turn of the event loop."""
         if self.limits.concurrency == 0:
             return False
         if connections <= FEW:
             return True
-        if not self.turn.open:
-            self.turn.begin()
-            asyncio.get_running_loop().call_soon(self.turn.end)  # runs when every socket that was ready has been read
+        self._begin()
         return self.turn.admits()

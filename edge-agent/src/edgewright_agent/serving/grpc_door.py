@@ -26,7 +26,7 @@ from edgewright_agent.serving.open_inference_pb2 import (
     ServerLiveResponse,
     ServerReadyResponse,
 )
-from edgewright_agent.serving.protocol_v2 import BadRequest
+from edgewright_agent.serving.protocol_v2 import LONG_TEXT, BadRequest
 from edgewright_agent.serving.slots import Loaded, NoFiniteAnswer
 
 log = logging.getLogger(__name__)
@@ -177,7 +177,11 @@ class GrpcDoor:
 
     async def _infer(self, data: bytes) -> bytes:
         request, inference = ModelInferRequest(), self._inference
-        grpc_messages.read(request, data)
+        if len(data) > LONG_TEXT:
+            async with inference.one_by_one:
+                grpc_messages.read(request, data)
+        else:
+            grpc_messages.read(request, data)
         loaded = self._find(request.model_name, request.model_version)
         if self._backlog.sheds():
             inference.shed(loaded)

@@ -11,6 +11,7 @@ import orjson
 
 from edgewright_agent.serving import protocol_v2
 from edgewright_agent.serving.engine import Probabilities, Watts
+from edgewright_agent.serving.one_by_one import OneByOne
 from edgewright_agent.serving.slots import Loaded, NoFiniteAnswer, Slots
 
 log = logging.getLogger(__name__)
@@ -60,6 +61,7 @@ class Inference:
 
     def __init__(self, slots: Slots, limits: Limits) -> None:
         self.slots, self.limits = slots, limits
+        self.one_by_one = OneByOne()
         self.in_work = 0
         """Requests of the plain route that are being answered."""
         self.last: protocol_v2.InferRequest | None = None
@@ -68,6 +70,8 @@ class Inference:
     def at_once(self, loaded: Loaded, body: bytes | bytearray, header_length: str | None) -> Answer | None:
         """The answer, or none where the request is too long to be answered in one go: then take `answer`."""
         self.last = None
+        if protocol_v2.is_long_text(body, header_length):
+            return None
         try:
             asked = protocol_v2.parse(body, header_length, loaded.model.window.seconds)
             if not self.slots.is_short(loaded, len(asked.watts)):
@@ -83,7 +87,11 @@ class Inference:
     async def answer(self, loaded: Loaded, body: bytes | bytearray, header_length: str | None) -> Answer:
         """The answer to a request of any length; other requests get their turn in between."""
         try:
-            asked = protocol_v2.parse(body, header_length, loaded.model.window.seconds)
+            if protocol_v2.is_long_text(body, header_length):
+                async with self.one_by_one:
+                    asked = protocol_v2.parse(body, header_length, loaded.model.window.seconds)
+            else:
+                asked = protocol_v2.parse(body, header_length, loaded.model.window.seconds)
             answer = await self.slots.infer(loaded, asked.watts)
         except (protocol_v2.BadRequest, NoFiniteAnswer) as error:
             return refusal(400, str(error))

@@ -20,10 +20,15 @@ HEADER: Final = "inference-header-content-length"
 SERVER: Final = {"name": "edgewright-agent", "version": "0.1.0"}
 MAX_ID: Final = 256
 _FLOAT32: Final = np.dtype("<f4")
-_OTHER_COMMAS: Final = 64
-"""Beside those between the numbers; a request has about ten."""
+_OTHERS: Final = 512
+"""Commas beside those between the numbers, lists beside those around them, and objects; an id may look like 256."""
 MAX_NUMBERS: Final = 131_072
 """So many take 5 ms to read as JSON, in which nobody else is served; a body of 1 MiB could hold four times as many."""
+_TOO_MANY: Final = f"At most {MAX_NUMBERS} numbers may come as JSON; send fewer windows, or send them binary."
+_SHORT_TEXT: Final = 16 * 1024
+"""Whatever so many bytes hold is read within a millisecond."""
+LONG_TEXT: Final = 64 * 1024
+"""Bytes of JSON beyond which a request is read in a turn of its own."""
 
 
 class BadRequest(ValueError):
@@ -52,7 +57,7 @@ class _Input(msgspec.Struct):
 
 
 class _NestedInput(_Input):
-    data: list[Any] | UnsetType = UNSET
+    data: list[list[list[float]]] | UnsetType = UNSET  # type: ignore[assignment]
 
 
 class _OutputParameters(msgspec.Struct):
@@ -91,12 +96,19 @@ def parse(body: bytes | bytearray, header_length: str | None, seconds: int) -> I
         BadRequest: anything that does not fit.
     """
     if header_length is None:
-        head, rest = _decode(body), None
+        head, rest = _decode(body, seconds), None
     else:
         view, size = memoryview(body), _header_bytes(len(body), header_length)
-        head, rest = _decode(view[:size]), view[size:]
+        head, rest = _decode(view[:size], seconds), view[size:]
     check_single(len(head.inputs))
     return InferRequest(_tensor(head.inputs[0], rest, seconds), head.id, _binary_output(head))
+
+
+def is_long_text(body: bytes | bytearray, header_length: str | None) -> bool:
+    """Whether the JSON of this request takes so long to read that others should have their turn before."""
+    if len(body) <= LONG_TEXT:
+        return False
+    return header_length is None or not header_length.isdigit() or int(header_length[:9]) > LONG_TEXT
 
 
 def check_single(inputs: int) -> None:
@@ -109,16 +121,27 @@ def check_single(inputs: int) -> None:
         raise BadRequest(f"inputs must hold exactly one tensor, {INPUT!r}; it holds {inputs}.")
 
 
-def _decode(text: bytes | bytearray | memoryview) -> _Head:
-    if len(text) > 2 * MAX_NUMBERS and bytes(text).count(b",") > MAX_NUMBERS + _OTHER_COMMAS:
-        raise BadRequest(f"At most {MAX_NUMBERS} numbers may come as JSON; send fewer windows, or send them binary.")
+def _check_counts(text: bytes, seconds: int) -> None:
+    """Nothing that a request for windows of so many seconds cannot hold is made into objects only to be refused."""
+    if text.count(b",") > MAX_NUMBERS + _OTHERS:
+        raise BadRequest(_TOO_MANY)
+    if text.count(b"{") > _OTHERS:
+        raise BadRequest(f"The request holds more than {_OTHERS} objects; it needs one input and one output.")
+    lists = 2 * (MAX_NUMBERS // seconds) + _OTHERS  # [rows][1][seconds]
+    if text.count(b"[") > lists:
+        raise BadRequest(f"The request holds more than {lists} lists; nest data as the shape says, or send it flat.")
+
+
+def _decode(text: bytes | bytearray | memoryview, seconds: int) -> _Head:
+    if len(text) > _SHORT_TEXT:
+        _check_counts(bytes(text), seconds)
     try:
         return _decoder.decode(text)
     except (msgspec.MsgspecError, UnicodeDecodeError) as error:
         flat = error
     try:  # data may also be nested as the shape says, which is rare enough to cost a second look
         return _nested.decode(text)
-    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
+    except (msgspec.MsgspecError, UnicodeDecodeError):
         raise BadRequest(f"The request cannot be read: {flat}.") from None
 
 
@@ -178,32 +201,21 @@ def _json_values(data: list[Any] | UnsetType, rest: memoryview | None, count: in
         raise BadRequest("Bytes follow the JSON header, but no input has binary_data_size.")
     if data is UNSET:
         raise BadRequest(f"Input {INPUT!r}: data must be a list of numbers.")
+    if count > MAX_NUMBERS:
+        raise BadRequest(_TOO_MANY)
+    if data and isinstance(data[0], list):
+        data = [number for row in data for channel in row for number in channel]
     if len(data) != count:
-        return _nested_values(data, count)
+        raise BadRequest(f"Input {INPUT!r}: the shape says {count} numbers, data holds {len(data)}.")
     try:
         return np.frombuffer(_packer(count).pack(*data), _FLOAT32)
     except OverflowError:
         raise BadRequest(f"Input {INPUT!r}: a number is beyond the range of float32.") from None
-    except struct.error:
-        return _nested_values(data, count)
 
 
 @functools.lru_cache(maxsize=64)
 def _packer(count: int) -> struct.Struct:
     return struct.Struct(f"<{count}f")  # four times as fast as np.asarray of a list
-
-
-def _nested_values(data: list[Any], count: int) -> Watts:
-    try:
-        values = np.asarray(data)
-    except ValueError:
-        raise BadRequest(f"Input {INPUT!r}: data must be a flat list or lists nested as the shape says.") from None
-    if values.dtype.kind not in "iuf":
-        raise BadRequest(f"Input {INPUT!r}: data must hold numbers only.")
-    if values.size != count:
-        raise BadRequest(f"Input {INPUT!r}: the shape says {count} numbers, data holds {values.size}.")
-    with np.errstate(over="ignore"):
-        return values.astype(np.float32).ravel()
 
 
 def _binary_output(head: _Head) -> bool:

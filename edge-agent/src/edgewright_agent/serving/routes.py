@@ -3,7 +3,6 @@
 Nearly all infer requests are answered before they come here, in hot_route.py; both ways give the same bytes.
 """
 
-import asyncio
 import hmac
 import ipaddress
 import logging
@@ -11,7 +10,7 @@ import time
 from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any, Final
+from typing import Any
 
 import orjson
 from prometheus_client.exposition import CONTENT_TYPE_LATEST, generate_latest
@@ -29,9 +28,6 @@ from edgewright_agent.serving.slots import Loaded
 from edgewright_agent.serving.window import CLOCK_SECONDS
 
 log = logging.getLogger(__name__)
-
-MUCH: Final = 32 * 1024
-"""Bytes of readings beyond which they are read in a thread."""
 
 
 class Routes:
@@ -114,14 +110,16 @@ class Routes:
             raise HTTPException(415, "Send the readings as application/json or application/x-ndjson.")
         body = await bodies.read(request, self._limits)
         latest, lines = time.time() + CLOCK_SECONDS, kind == "application/x-ndjson"
+        one_by_one = self._inference.one_by_one
         try:
-            if len(body) <= MUCH:
-                taken = push.parse(body, lines=lines, latest=latest)
-            else:  # tens of thousands of readings, each looked at: others have their turn meanwhile
-                taken = await asyncio.to_thread(push.parse, body, lines=lines, latest=latest)
+            async with one_by_one:
+                pushed = push.parse(body, lines=lines)
+            for start in range(0, len(pushed), push.PIECE):  # there may be tens of thousands
+                async with one_by_one:
+                    push.check(pushed, start, latest)
         except push.BadReadings as error:
             raise HTTPException(400, str(error)) from None
-        return _json({"taken": await self._live.take(taken)})
+        return _json({"taken": await self._live.take(push.readings(pushed))})
 
     def _check_pusher(self, request: Request) -> None:
         if request.client is None or _is_this_host(request.client.host):

@@ -23,7 +23,7 @@ def _record(**changes: Any) -> ModelRecord:
 
 def _answer(samples: int, manifest: str = _digest(1), **more: Any) -> dict[str, dict[str, Any]]:
     counts = {"samples": samples, "effectiveSamples": 2, "errors": 1, "replayed": 1, "compared": 4, "agreed": 3}
-    rest = {"p50Microseconds": 5, "p95Microseconds": 9, "rssBytes": 100, "manifest": manifest}
+    rest = {"p50Microseconds": 5, "p95Microseconds": 9, "rssBytes": 100, "manifest": manifest, "variant": "v"}
     return {"default/m": {**counts, **rest, **more}}
 
 
@@ -43,7 +43,7 @@ def test_a_new_server_goes_on_where_the_former_ended() -> None:
 
 
 def test_an_agent_that_was_restarted_goes_on_from_what_was_saved() -> None:
-    saved = Counted(manifest=_digest(1), samples=100, effective_samples=20)
+    saved = Counted(manifest=_digest(1), variant="v", samples=100, effective_samples=20)
     counts = Counts()
     counts.resume(_record(counted=saved))
     counts.look(_answer(10))
@@ -94,7 +94,7 @@ def test_a_release_without_a_reference_has_neither() -> None:
 
 
 def test_another_release_is_never_mixed_in() -> None:
-    saved = Counted(manifest=_digest(9), samples=100)
+    saved = Counted(manifest=_digest(9), variant="v", samples=100)
     counts = Counts()
     counts.resume(_record(counted=saved))
     counts.look(_answer(10))
@@ -103,6 +103,24 @@ def test_another_release_is_never_mixed_in() -> None:
     assert figures["samples"] == 10
     counts.look(_answer(10, manifest=_digest(9)))
     assert counts.figures(_record()) is None, "figures of the shadow are not those of what serves"
+
+
+def test_another_variant_of_the_same_release_is_never_mixed_in() -> None:
+    counts, record = Counts(), _record()
+    counts.look(_answer(10, variant="small"))
+    assert counts.figures(record) is None, "what serves is not what the node is told to have live"
+    counts.server_ended(counts.present())
+    counts.look(_answer(5))
+    figures = counts.figures(record)
+    assert figures
+    assert (figures["samples"], figures["effective_samples"]) == (5, 2)
+    saved = Counted(manifest=_digest(1), variant="small", samples=100)
+    again = Counts()
+    again.resume(_record(counted=saved))
+    again.look(_answer(5))
+    after = again.figures(_record(counted=saved))
+    assert after
+    assert after["samples"] == 5
 
 
 def test_figures_are_told_each_interval_while_young_and_ever_more_seldom_later() -> None:

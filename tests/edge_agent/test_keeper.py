@@ -15,7 +15,7 @@ LIMITS = health.Limits(error_rate=0.1, growth_bytes=1000)
 
 
 def _look(samples: int, errors: int, rss: int = 0) -> health.Look:
-    return health.Look("m", samples, errors, rss)
+    return health.Look("m", "v", samples, errors, rss)
 
 
 @pytest.mark.parametrize(

@@ -58,7 +58,9 @@ async def test_figures_are_of_what_serves_and_are_saved_before_they_are_told(wor
     await agent.start()
     await agent.once(world.spec(wish))
     answer = {"samples": 40, "effectiveSamples": 3, "replayed": 2, "errors": 0, "p50Microseconds": 4}
-    agent.keeper.counts.look({NAME: {**answer, "p95Microseconds": 9, "rssBytes": 7, "manifest": wish.manifest}})
+    agent.keeper.counts.look(
+        {NAME: {**answer, "p95Microseconds": 9, "rssBytes": 7, "manifest": wish.manifest, "variant": wish.variant}}
+    )
     agent._teller._take_figures()
     await agent._teller._write()
     figures = world.kube.told[-1]["models"][0]["figures"]

@@ -6,6 +6,7 @@ from typing import Any, Final
 
 from edgewright_agent import drift
 from edgewright_agent.state import Counted, ModelRecord
+from edgewright_contract.edgenode import Assignment
 
 REPORTED_SECONDS: Final = 48 * 3600.0
 """After so long nobody waits for figures of a release any more."""
@@ -45,22 +46,30 @@ class Counts:
         """Of the live release, since it went live; none where nothing was counted."""
         if record.live is None:
             return None
-        nothing = Counted(manifest=record.live.assignment.manifest)
+        wish = record.live.assignment
+        nothing = Counted(manifest=wish.manifest, variant=wish.variant)
         total = nothing.plus(self._ended.get(record.name)).plus(counted(self._now.get(record.name, {})))
         return None if total == nothing else total
 
     def figures(self, record: ModelRecord) -> dict[str, Any] | None:
         """As EdgeNode.status has it: the present server's latencies and memory, everybody's counts."""
         now, total = self._now.get(record.name), self.total(record)
-        if now is None or record.live is None or now.get("manifest") != record.live.assignment.manifest:
+        if now is None or record.live is None or not _is_of(now, record.live.assignment):
             return None
-        counts = {} if total is None else total.model_dump(exclude={"compared", "agreed", "unknown", "spread"})
+        counts = (
+            {} if total is None else total.model_dump(exclude={"variant", "compared", "agreed", "unknown", "spread"})
+        )
         agreement = total.agreed / total.compared if total is not None and total.compared else None
         former = {"previous_p95_microseconds": record.previous_p95_microseconds}
         former["previous_rss_bytes"] = record.previous_rss_bytes
         told = {**counts, **former, "agreement": agreement, **_beside(now, total), "since": record.live_since}
         rest = ("p50Microseconds", "p95Microseconds", "rssBytes")
         return {**told, **{key: now[key] for key in rest if key in now}}
+
+
+def _is_of(values: Mapping[str, Any], live: Assignment) -> bool:
+    """Whether the server counted these of what is live, and not of another variant of the same release."""
+    return (values.get("manifest"), values.get("variant")) == (live.manifest, live.variant)
 
 
 def _beside(now: Mapping[str, Any], total: Counted | None) -> dict[str, float | None]:
@@ -80,7 +89,7 @@ def counted(values: Mapping[str, Any]) -> Counted | None:
     counts = {key: int(values.get(key, 0)) for key in kept}
     spread = values.get("spread", {"unknown": 0, "found": {}})
     counts |= {"effective_samples": int(values.get("effectiveSamples", 0)), "unknown": int(spread["unknown"])}
-    return Counted(manifest=values["manifest"], spread=spread["found"], **counts)
+    return Counted(manifest=values["manifest"], variant=values.get("variant", ""), spread=spread["found"], **counts)
 
 
 def due(record: ModelRecord, told_seconds_ago: float, interval: float, now: datetime) -> bool:

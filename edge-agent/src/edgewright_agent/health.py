@@ -26,6 +26,7 @@ class Look:
     """What the server counted of one model when it was asked."""
 
     manifest: str
+    variant: str
     samples: int
     errors: int
     rss_bytes: int
@@ -35,10 +36,16 @@ def look(values: Mapping[str, Any]) -> Look:
     """From one entry of the `figures` answer."""
     return Look(
         str(values.get("manifest", "")),
+        str(values.get("variant", "")),
         int(values.get("samples", 0)),
         int(values.get("errors", 0)),
         int(values.get("rssBytes", 0)),
     )
+
+
+def same(one: Look, other: Look) -> bool:
+    """Whether both are about the same release in the same variant."""
+    return (one.manifest, one.variant) == (other.manifest, other.variant)
 
 
 def judge(first: Look, before: Look, now: Look, limits: Limits) -> Unhealthy | None:

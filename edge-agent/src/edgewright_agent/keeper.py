@@ -175,12 +175,12 @@ class Keeper:
                 self._first.pop(name, None)
                 continue
             now = health.look(models[name])
-            if self._first.get(name, now).manifest != now.manifest:
+            if not health.same(self._first.get(name, now), now):
                 self._first.pop(name)
             first = self._first.setdefault(name, now)
             before = self._before.get(name, first)
             self._before[name] = now
-            unhealthy = health.judge(first, before if before.manifest == now.manifest else first, now, self._limits)
+            unhealthy = health.judge(first, before if health.same(before, now) else first, now, self._limits)
             if unhealthy is not None:
                 await self._revert(name, unhealthy)
 

@@ -40,9 +40,10 @@ Count = Annotated[int, Field(ge=0)]
 
 
 class Counted(_Stored):
-    """What was counted of one release since it went live, over all servers and agents that have ended since."""
+    """What was counted of a release in one variant since it went live, over all servers and agents that have ended."""
 
     manifest: Digest
+    variant: str = ""
     samples: Count = 0
     effective_samples: Count = 0
     replayed: Count = 0
@@ -55,8 +56,8 @@ class Counted(_Stored):
     """Histograms of the same windows, by what is compared with the release's reference."""
 
     def plus(self, more: "Counted | None") -> "Counted":
-        """Both together, if they are about the same release."""
-        if more is None or more.manifest != self.manifest:
+        """Both together, if they are about the same variant of the same release."""
+        if more is None or (more.manifest, more.variant) != (self.manifest, self.variant):
             return self
         counts = {name: getattr(self, name) + getattr(more, name) for name in self._counts()}
         names = self.spread.keys() | more.spread.keys()
@@ -65,7 +66,7 @@ class Counted(_Stored):
 
     @classmethod
     def _counts(cls) -> list[str]:
-        return [name for name in cls.model_fields if name not in ("manifest", "spread")]
+        return [name for name in cls.model_fields if name not in ("manifest", "variant", "spread")]
 
 
 def _sum(one: list[int], other: list[int]) -> list[int]:

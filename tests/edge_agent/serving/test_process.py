@@ -187,6 +187,7 @@ def test_push_makes_snapshots_figures_and_metrics(served, write_release, tmp_pat
     assert {item["state"] for item in snapshot["models"]} == {"Live", "Shadow"}
     assert snapshot["energyTodayJoules"]["kettle"] > 0
     figures = served.ask({"op": "figures"})["models"]["home/nilm"]
+    assert figures["variant"] == "full"
     assert figures["samples"] >= 6
     assert figures["agreement"] == 1.0
     assert figures["errors"] == 0

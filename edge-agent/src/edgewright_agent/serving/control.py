@@ -157,7 +157,7 @@ class Control:
 def _told(loaded: Loaded) -> dict[str, object]:
     figures = loaded.figures
     counted = {"compared": figures.compared, "agreed": figures.agreed}
-    return {**figures.to_json(), **counted, "manifest": loaded.model.manifest}
+    return {**figures.to_json(), **counted, "manifest": loaded.model.manifest, "variant": loaded.model.variant}
 
 
 def _read_and_load(request: Load) -> engine.Model:

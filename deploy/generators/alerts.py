@@ -101,6 +101,21 @@ ALERTS: Final = (
         "warning",
         "{{ $labels.instance }} turns requests for {{ $labels.model }} away: more come than it can answer.",
     ),
+    Alert(
+        # One house that is unlike the validation days drifts from its first day on: only many together tell something.
+        "EdgewrightModelDrifted",
+        "avg by (model) (max by (instance, model) (edgewright_drift_score) > bool 0.25) > 0.25",
+        "1h",
+        "warning",
+        "On {{ $value | humanizePercentage }} of its nodes {{ $labels.model }} meets windows it was not judged on.",
+    ),
+    Alert(
+        "EdgewrightManyUnknown",
+        "avg by (model) (edgewright_unknown_ratio) > 0.3",
+        "1h",
+        "warning",
+        "{{ $labels.model }} leaves {{ $value | humanizePercentage }} of the windows of its nodes unknown.",
+    ),
 )
 
 

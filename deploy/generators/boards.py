@@ -230,6 +230,23 @@ _NODE: Final = Board(
             ),
         ),
         (
+            "Beside what the release was validated on",
+            (
+                Panel(
+                    "Windows left unknown",
+                    "Share of own windows whose highest probability is below the release's threshold.",
+                    "percentunit",
+                    ((f"max by (instance, model) (edgewright_unknown_ratio{{{_I}}})", "{{model}}"),),
+                ),
+                Panel(
+                    "Drift",
+                    "Population stability index of confidence and mean power, less chance; from 40 windows on.",
+                    "short",
+                    ((f"max by (instance, model, of) (edgewright_drift_score{{{_I}}})", "{{of}} of {{model}}"),),
+                ),
+            ),
+        ),
+        (
             "Readings",
             (
                 Panel(

@@ -190,6 +190,8 @@ class FakeServer:
                 if self.shadow.get(name) != manifest:
                     raise CommandRefused("not loaded")
                 return self.evidence
+            case "figures":
+                return {"ok": True, "models": self.figures}
             case "discard":
                 self.shadow.pop(name, None)
             case "unload":

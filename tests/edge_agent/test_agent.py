@@ -191,6 +191,34 @@ async def test_own_readings_speak_before_a_model_goes_live(
     assert server.shadow == {}, "a refused model does not stay loaded"
 
 
+@pytest.mark.parametrize(
+    ("seen", "reason"),
+    [
+        ({"errors": 0, "compared": 30, "agreement": 0.9}, Reason.SERVING),
+        ({"errors": 0, "compared": 3, "agreement": 0.1}, Reason.SERVING),
+        ({"errors": 0, "compared": 30, "agreement": 0.4}, Reason.DISAGREEMENT),
+        ({"errors": 1, "compared": 29, "agreement": 1.0}, Reason.INFERENCE_ERRORS),
+    ],
+)
+async def test_live_windows_speak_too_where_a_shadow_is_asked_for(
+    world: Any, seen: dict[str, Any], reason: Reason
+) -> None:
+    world.settings = {"min_agreement": 0.5, "shadow_seconds": 0.2}
+    former, wish = world.published.release(1), world.published.release(2)
+    agent, server = world.agent()
+    await agent.start()
+    await agent.once(world.spec(former))
+    task = asyncio.create_task(agent.once(world.spec(wish)))
+    while server.shadow != {NAME: wish.manifest}:  # noqa: ASYNC110 - the double tells nobody
+        await asyncio.sleep(0)
+    assert server.live == {NAME: former.manifest}
+    server.figures = {NAME: seen}
+    await task
+    assert agent.ledger.record(NAME).reason == reason
+    assert server.live == {NAME: (wish if reason is Reason.SERVING else former).manifest}
+    assert server.shadow == {}
+
+
 async def test_a_failed_self_test_is_refused_and_the_former_serves(world: Any) -> None:
     good, bad = world.published.release(1), world.published.release(2)
     agent, server = world.agent()

@@ -113,17 +113,29 @@ async def _out_of_shadow(record: ModelRecord, candidate: Held, tools: Tools) -> 
     settings = tools.settings
     command = {"op": "rehearse", **_named(record.name, candidate), "seconds": REPLAY_SECONDS}
     evidence = await tools.server.ask(command, REPLAY_SECONDS + _patience(tools))
-    replayed, errors = int(evidence.get("replayed", 0)), int(evidence.get("errors", 0))
-    if errors:
-        raise Refusal(Reason.INFERENCE_ERRORS, f"{errors} of {replayed + errors} windows of own readings failed")
-    agreement = evidence.get("agreement")
-    if agreement is not None and replayed >= settings.min_replayed and agreement < settings.min_agreement:
-        stated = f"agrees with the former on {agreement:.2f} of {replayed} windows of own readings"
-        raise Refusal(Reason.DISAGREEMENT, f"{stated}, {settings.min_agreement:g} is asked for")
-    await asyncio.sleep(settings.shadow_seconds)
+    replayed = int(evidence.get("replayed", 0))
+    _check_own(int(evidence.get("errors", 0)), replayed, evidence.get("agreement"), settings)
+    if settings.shadow_seconds:
+        await asyncio.sleep(settings.shadow_seconds)
+        figures = await tools.server.ask({"op": "figures"}, _patience(tools))
+        seen = figures["models"].get(record.name, {})  # replayed and live windows together
+        _check_own(int(seen.get("errors", 0)), int(seen.get("compared", 0)), seen.get("agreement"), settings)
     await tools.server.ask(promote_command(record.name, candidate), _patience(tools))
     former = [int(evidence.get(key, 0)) for key in ("previousP95Microseconds", "previousRssBytes")]
     return events.Promoted(settings.trial_seconds, events.Evidence(replayed, *former))
+
+
+def _check_own(errors: int, windows: int, agreement: float | None, settings: AgentSettings) -> None:
+    """Own readings speak against the new model where it fails on one of them or disagrees with the former too often.
+
+    Raises:
+        Refusal: they do.
+    """
+    if errors:
+        raise Refusal(Reason.INFERENCE_ERRORS, f"{errors} of {windows + errors} windows of own readings failed")
+    if agreement is not None and windows >= settings.min_replayed and agreement < settings.min_agreement:
+        stated = f"agrees with the former on {agreement:.2f} of {windows} windows of own readings"
+        raise Refusal(Reason.DISAGREEMENT, f"{stated}, {settings.min_agreement:g} is asked for")
 
 
 def load_command(model: str, held: Held, store: Store) -> dict[str, Any]:

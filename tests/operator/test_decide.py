@@ -407,6 +407,23 @@ def test_what_to_do_when_the_object_goes_is_written_on_the_node(stage: Any) -> N
     assert [node.assigned.removed_with_model for node in play.nodes] == [True, True]
 
 
+def test_every_sentence_of_a_rollout_names_its_version(stage: Any) -> None:
+    """Events of two releases stand below each other."""
+    wish = stage.model(rollout={"approval": True, "soak": "10s"})
+    play = stage.Play(wish, stage.fleet(8))
+    messages = []
+    for _ in range(60):
+        if play.model.status.wave is not None and play.reason == Reason.WAITING_FOR_APPROVAL:
+            wave = play.model.status.wave
+            index = wave.index + 1 if wave.size else 0
+            play.note(approve=f"{stage.release(1).manifest}/{index}/{play.model.generation}")
+        messages += [event.message for event in play.step(stage.release(1)).events]
+        play.agents()
+    assert play.reason == Reason.ROLLED_OUT
+    assert len(messages) > 10
+    assert [message for message in messages if not message.startswith("version 1")] == []
+
+
 def test_events_tell_each_turn_once(stage: Any) -> None:
     play = stage.Play(stage.model(), stage.fleet(8)).run(stage.release(1))
     told = [event.reason.value for decision in play.decisions for event in decision.events]

@@ -30,6 +30,7 @@ def test_vetoes_stop_the_rollout_and_send_the_exposed_back(stage: Any, state: Mo
         play.step(stage.release(2))
         assert play.exposed(stage.release(2).manifest) == 0
     assert play.exposed(stage.release(1).manifest) == 8
+    assert "(SelfTestFailed), version 1 stays; `kubectl edgewright unquarantine" in play.message
     counts = play.model.status.counts  # of what runs now, not of the release that was stopped
     assert (counts.live, counts.updating, counts.failed) == (8, 0, 0)
 

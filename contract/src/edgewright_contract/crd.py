@@ -55,6 +55,7 @@ def _compressed_model() -> dict[str, Any]:
         _column("Model", ".spec.source.registeredModel", "registered model"),
         _column("Alias", ".spec.source.alias", "alias that is followed"),
         _column("Version", ".status.release.version", "version that is rolled out", "integer"),
+        _column("Good", ".status.lastGood.version", "last version that passed all its gates", "integer"),
         _column("Exposed", ".status.wave.exposed", "nodes that have the release", "integer"),
         _column("Live", ".status.counts.live", "nodes that serve the release", "integer"),
         _column("Total", ".status.counts.total", "selected nodes", "integer"),

@@ -6,7 +6,7 @@ from zoneinfo import ZoneInfo
 from edgewright_contract import names
 from edgewright_contract.compressedmodel import MaintenanceWindow
 from edgewright_contract.conditions import Reason
-from edgewright_operator.facts import ModelFacts, SourceProblem
+from edgewright_operator.facts import ModelFacts, ReleaseFacts, SourceProblem
 from edgewright_operator.report import Standing
 
 _DAYS = ("Mon", "Tue", "Wed", "Thu", "Fri", "Sat", "Sun")
@@ -41,12 +41,12 @@ def approval(manifest: str, wave: int, generation: int) -> str:
     return f"{manifest}/{wave}/{generation}"
 
 
-def withheld(model: ModelFacts, manifest: str, wave: int, now: datetime) -> Standing | None:
+def withheld(model: ModelFacts, release: ReleaseFacts, wave: int, now: datetime) -> Standing | None:
     """Why wave `wave` may not begin, if so."""
     rollout = model.spec.rollout
     given = model.annotations.get(names.ANNOTATION_APPROVE)
-    where = f"wave {wave + 1} of {len(rollout.waves)}"
-    if rollout.approval and given != approval(manifest, wave, model.generation):
+    where = f"version {release.release.version}: wave {wave + 1} of {len(rollout.waves)}"
+    if rollout.approval and given != approval(release.manifest, wave, model.generation):
         command = f"kubectl edgewright approve {model.name} -n {model.namespace}"
         return Standing(Reason.WAITING_FOR_APPROVAL, f"{where} waits for `{command}`", reconciling=True)
     if not is_open(rollout.window, now):

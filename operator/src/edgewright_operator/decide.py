@@ -85,7 +85,10 @@ def _with_release(now: Round, status: CompressedModelStatus, release: ReleaseFac
     status = history.begun(status, target, len(now.model.spec.rollout.waves), now.now)
     if entry := quarantine.holds(status, release.manifest):
         command = f"kubectl edgewright unquarantine {now.model.name} -n {now.model.namespace}"
-        said = f"version {target.version} failed at {entry.since} ({entry.reason}); `{command}` lets it try again"
+        stays = f", version {status.last_good.version} stays" if status.last_good else ""
+        said = (
+            f"version {target.version} failed at {entry.since} ({entry.reason}){stays}; `{command}` lets it try again"
+        )
         return rollout.stand(now, status, Standing(Reason.QUARANTINED, said, stalled=True))
     if rollback.wished(status, target, now.nodes):
         return _returned(now, status, release)

@@ -104,7 +104,7 @@ def _nodes(against: Mapping[str, Against], answered: int, population: int) -> Ga
     else:
         verdict = Verdict.INCONCLUSIVE
     said = f"{number} of {answered} nodes are against" if answered else "no exposed node has answered yet"
-    named = f": {first.name} says {first.reason}: {first.message}" if first else ""
+    named = f": {first.name} says {first.reason}: {first.message}".removesuffix(": ") if first else ""
     second = "; another node is asked" if number and verdict is Verdict.INCONCLUSIVE else ""
     share = number / answered if answered else None
     return _check(Check.NODES, share, BROKEN, answered, verdict, f"{said}{named}"[:230] + second)

@@ -130,9 +130,10 @@ def _step(now: Round, status: CompressedModelStatus, release: ReleaseFacts, fiel
     event = hold = None
     if passed and index + 1 < len(rollout.waves):
         passed = False
-        hold = admission.withheld(now.model, release.manifest, index + 1, now.now)
+        hold = admission.withheld(now.model, release, index + 1, now.now)
         if hold is None:
-            event = Event(Reason.ROLLING_OUT, f"wave {index + 1} of {len(rollout.waves)} passed: {heard} nodes live")
+            said = f"{_named(release)}: wave {index + 1} of {len(rollout.waves)} passed, {heard} nodes live"
+            event = Event(Reason.ROLLING_OUT, said)
             index, since, soaked, live = index + 1, rfc3339(now.now), 0.0, False
     size = _size(now, field, index, stuck=stuck)
     is_open = admission.is_open(rollout.window, now.now)
@@ -147,7 +148,8 @@ def _step(now: Round, status: CompressedModelStatus, release: ReleaseFacts, fiel
         since=since,
         soak_elapsed_seconds=checkpoint,
     )
-    standing = hold or _standing(now, field, after, live=live, stuck=stuck, is_open=is_open, soaked=soaked)
+    where = f"{_named(release)}: wave {index + 1} of {after.of}, {exposed} of {after.size} nodes exposed"
+    standing = hold or _standing(now, field, where, live=live, stuck=stuck, is_open=is_open, soaked=soaked)
     return Step(after, standing, moves, live, passed, event)
 
 
@@ -157,8 +159,9 @@ def _unready(now: Round, release: ReleaseFacts, field: Field) -> Standing | None
     if waiting:
         said = "; ".join(f"class {one.name}: {one.choice.reason}" for one in waiting[:5])
         deadline = now.model.spec.selection.deadline
-        return Standing(Reason.MEASURING, f"{said}; after {deadline} it goes on with FP32", reconciling=True)
-    return admission.withheld(now.model, release.manifest, 0, now.now)
+        said = f"{_named(release)}: {said}; after {deadline} it goes on with FP32"
+        return Standing(Reason.MEASURING, said, reconciling=True)
+    return admission.withheld(now.model, release, 0, now.now)
 
 
 def _size(now: Round, field: Field, index: int, *, stuck: bool) -> int:
@@ -189,10 +192,9 @@ def _moves(now: Round, release: ReleaseFacts, field: Field, size: int) -> dict[s
 
 
 def _standing(
-    now: Round, field: Field, wave: WaveStatus, *, live: bool, stuck: bool, is_open: bool, soaked: float
+    now: Round, field: Field, where: str, *, live: bool, stuck: bool, is_open: bool, soaked: float
 ) -> Standing:
     rollout, judged = now.model.spec.rollout, field.judged
-    where = f"wave {wave.index + 1} of {wave.of}, {wave.exposed} of {wave.size} nodes exposed"
     if stuck:
         said = f"{where}: {len(field.late)} nodes not live within {rollout.node_deadline}, {field.late[0].name} first"
         return Standing(Reason.NODE_DEADLINE, f"{said}: nobody else is moved until they are", stalled=True)
@@ -209,17 +211,23 @@ def _standing(
     return Standing(Reason.ROLLING_OUT, where + asked, reconciling=True)
 
 
+def _named(release: ReleaseFacts) -> str:
+    """How a person finds it again: two rollouts may follow each other within minutes."""
+    return f"version {release.release.version}"
+
+
 def _failed(now: Round, status: CompressedModelStatus, release: ReleaseFacts, field: Field) -> Decision:
     """The gate failed: condemned and sent back at once, or held for a person."""
-    said = f"version {release.release.version}: {field.judged.message}"
+    said = f"{_named(release)}: {field.judged.message}"
     if now.model.spec.rollout.on_failure is OnFailure.PAUSE:
         return _paused(now, status, Reason.PAUSED, said)
     status = history.ended(status, Outcome.FAILED, Reason.GATE_FAILED, now.now)
     status = quarantine.condemned(status, release.manifest, field.judged.cause, now.now)
     away = rollback.retreat(now.model, status, now.nodes, now.now)
     good = f"version {status.last_good.version}" if status.last_good else _elsewhere(away)
-    back = Event(Reason.ROLLING_BACK, f"{len(away.assignments)} nodes go back to {good}", warning=True)
-    standing = Standing(Reason.GATE_FAILED, f"{said}; {len(away.assignments)} nodes go back to {good}", stalled=True)
+    going = f"{len(away.assignments)} nodes go back to {good}"
+    back = Event(Reason.ROLLING_BACK, f"{_named(release)}: {going}", warning=True)
+    standing = Standing(Reason.GATE_FAILED, f"{said}; {going}", stalled=True)
     return stand(now, status, standing, away.assignments, away.permits, (back,))
 
 

@@ -19,6 +19,8 @@ from edgewright_contract.models import first_fault
 
 Kubeconfig = Annotated[Path | None, typer.Option(help="Else KUBECONFIG, else ~/.kube/config.")]
 
+DEMO_KUBECONFIG = Path(".edgewright/demo/cluster/admin.kubeconfig")
+"""Where a demo that runs in this folder keeps its administrator's."""
 
 Form = TypeVar("Form", bound=BaseModel)
 
@@ -42,7 +44,8 @@ class Cluster:
             ClusterError: there is no such file, or it is no kubeconfig.
         """
         if not path.is_file():
-            raise ClusterError(f"no kubeconfig at {path}: set KUBECONFIG or pass --kubeconfig")
+            hint = f"; that of the demo here is {DEMO_KUBECONFIG}" if DEMO_KUBECONFIG.is_file() else ""
+            raise ClusterError(f"no kubeconfig at {path}: set KUBECONFIG or pass --kubeconfig{hint}")
         try:
             return cls(config.new_client_from_config(str(path)))  # type: ignore[no-untyped-call]
         except config.ConfigException as error:

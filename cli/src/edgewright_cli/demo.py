@@ -5,13 +5,16 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.text import Text
 
 from edgewright_cli.data import WORKSPACE
 from edgewright_cli.output import INTERRUPTED, JsonFlag, err, out, print_json, print_table, sentences, tell_error
+
+if TYPE_CHECKING:
+    from edgewright_local.demo import Demo
 
 COLUMNS = ("NODE", "CLASS", "RELEASE", "VARIANT", "BYTES", "P95 ms", "F1", "STATE")
 NODE_FIELDS = ("name", "hardwareClass", "release", "variant", "state", "p95Milliseconds")
@@ -43,39 +46,53 @@ def demo(
     root = Path.cwd()
     directory = root / workspace / "demo"
     if not stop:
-        _check(root)
+        _check(root, kubeconfig)
 
     from edgewright_local import demo as demonstration
+    from edgewright_local import one_demo
     from edgewright_local.errors import LocalPlatformError
 
     with sentences(LocalPlatformError):
-        ended = demonstration.stop(directory)
         if stop:
+            holder = one_demo.end(directory)
+            ended = [f"the demo of process {holder}"] if holder else []
+            ended += demonstration.stop(directory)
             out.print(f"ended {', '.join(ended)}" if ended else "no demo is running here")
             return
-        _fresh(directory)
-        asked = demonstration.Demo(root, directory, _teller(), recipe or demonstration.RECIPE, kubeconfig, quick)
-        with _ended_by_sigterm():
-            finished = False
-            try:
-                summary = demonstration.run(asked)
-                _show(summary, json_output=json_output)
-                finished = True
-                sent, failed = summary["requests"]["sent"], summary["requests"]["failed"]
-                if exit_ and (failed or not sent):
-                    told = "no request may fail while releases are swapped"
-                    raise LocalPlatformError(f"{failed} of {sent} requests failed: {told}")
-                if not exit_:
-                    err.print("Running. Ctrl-C, or `make demo-stop` elsewhere, ends everything.")
-                    while True:
-                        time.sleep(3600)
-            except KeyboardInterrupt:
-                err.print("ending")
-                if not finished:
-                    raise typer.Exit(INTERRUPTED) from None
-            finally:
-                signal.signal(signal.SIGINT, signal.SIG_IGN)  # a second Ctrl-C must leave nothing running
-                demonstration.stop(directory)
+        with one_demo.alone(directory):
+            demonstration.stop(directory)  # what one that was killed left
+            _fresh(directory)
+            asked = demonstration.Demo(root, directory, _teller(), recipe or demonstration.RECIPE, kubeconfig, quick)
+            _run(asked, exit_=exit_, json_output=json_output)
+
+
+def _run(asked: "Demo", *, exit_: bool, json_output: bool) -> None:
+    """Run it, tell what was seen, and wait unless `exit_`; whatever happens, all that it started is ended."""
+    from edgewright_local import demo as demonstration
+    from edgewright_local.errors import LocalPlatformError
+
+    with _ended_by_sigterm():
+        finished = False
+        try:
+            summary = demonstration.run(asked)
+            _show(summary, json_output=json_output)
+            finished = True
+            sent, failed = summary["requests"]["sent"], summary["requests"]["failed"]
+            if exit_ and (failed or not sent):
+                told = "no request may fail while releases are swapped"
+                raise LocalPlatformError(f"{failed} of {sent} requests failed: {told}")
+            if not exit_:
+                err.print("Running. Ctrl-C, or `make demo-stop` elsewhere, ends everything.")
+                while True:
+                    time.sleep(3600)
+        except KeyboardInterrupt:
+            err.print("ending")
+            if not finished:
+                raise typer.Exit(INTERRUPTED) from None
+        finally:
+            for sign in (signal.SIGINT, signal.SIGTERM):
+                signal.signal(sign, signal.SIG_IGN)  # a second one must leave nothing running
+            demonstration.stop(asked.directory)
 
 
 @contextmanager
@@ -99,7 +116,10 @@ def _teller() -> Any:
     return say
 
 
-def _check(root: Path) -> None:
+def _check(root: Path, kubeconfig: Path | None) -> None:
+    if kubeconfig is not None and not kubeconfig.is_file():
+        tell_error(f"no kubeconfig at {kubeconfig}: pass the path of one, or leave --kubeconfig out")
+        raise typer.Exit(2)
     if not (root / "deploy/k8s/samples/demo.yaml").is_file():
         tell_error("the demo runs in a clone of Edgewright: change into its folder first")
         raise typer.Exit(2)

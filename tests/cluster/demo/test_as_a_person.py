@@ -80,6 +80,33 @@ def test_a_demo_whose_starter_was_killed_is_ended_by_stop(
     assert still_running(clone.workspace) == []
 
 
+def test_a_second_demo_is_refused_and_stop_ends_the_first_with_its_starter(
+    clone: Any, tracebase_folder: Path, binaries: dict[Binary, Path]
+) -> None:
+    running = clone.start(TRACEBASE_DIR=str(tracebase_folder))
+    try:
+        deadline = time.monotonic() + 60
+        while not still_running(clone.workspace):
+            assert time.monotonic() < deadline
+            time.sleep(0.2)
+        second = clone.start()
+        _, said = second.communicate(timeout=60)
+        assert second.returncode == 1
+        assert f"a demo runs in this folder already (process {running.pid})" in said
+        assert still_running(clone.workspace), "the first one goes on"
+        ending = clone.start("--stop")
+        told, _ = ending.communicate(timeout=90)
+        assert f"the demo of process {running.pid}" in told
+        running.communicate(timeout=30)
+    finally:
+        running.kill()
+        running.communicate()
+    assert running.returncode == 130
+    assert still_running(clone.workspace) == []
+    ending = clone.start("--stop")
+    assert ending.communicate(timeout=60)[0] == "no demo is running here\n"
+
+
 def _without_samples(
     queries: list[str], urls: dict[str, str], folder: Path, every_binary: dict[Binary, Path]
 ) -> list[str]:

@@ -238,9 +238,9 @@ def test_an_unreadable_file_is_skipped(folder, tmp_path):
 
 
 def test_no_folder_and_no_files_are_sentences(tmp_path):
-    with pytest.raises(DataError, match=r"There is no folder .*; fetch the data first"):
+    with pytest.raises(DataError, match=r"There is no folder .*; run `edgewright data fetch "):
         read(tmp_path / "nowhere")
-    with pytest.raises(DataError, match=r"holds no \.csv\.zst or \.csv files"):
+    with pytest.raises(DataError, match=r"holds no \.csv\.zst or \.csv files; run `edgewright data fetch`"):
         read(tmp_path)
 
 

@@ -74,7 +74,7 @@ def _files(directory: Path) -> list[Path]:
     files = sorted(file for file in found if file.name.endswith(ENDINGS) and not file.name.startswith("."))
     if not files:
         raise DataError(
-            f"{directory} holds no {' or '.join(ENDINGS)} files; fetch the data first, or set TRACEBASE_DIR."
+            f"{directory} holds no {' or '.join(ENDINGS)} files; run `edgewright data fetch`, or set TRACEBASE_DIR."
         )
     return files
 

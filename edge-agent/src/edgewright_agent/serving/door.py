@@ -16,7 +16,7 @@ LINGER_SECONDS: Final = 2.0
 """After a refusal what the client still sends is thrown away for so long, so that it can read the refusal."""
 SHED_SECONDS: Final = 0.1
 """A connection that got 503 is not read for so long."""
-LATE_SECONDS: Final = 0.010
+LATE_SECONDS: Final = 0.005
 """After so long in one turn of the event loop nothing more is parsed in it."""
 FEW: Final = 8
 """So many connections never make a queue worth shedding."""

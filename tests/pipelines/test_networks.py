@@ -1,7 +1,7 @@
 import pytest
 import torch
 
-from edgewright_pipelines import networks
+from edgewright_pipelines import fold, networks
 from edgewright_pipelines.networks.thermometer import KNOTS, Front
 from edgewright_pipelines.recipe import Network, NetworkKind
 
@@ -66,3 +66,32 @@ def test_front_sees_steps_that_cancel_in_the_mean():
 def test_thermometers_are_not_trained():
     network = networks.build(_shape(NetworkKind.THERMOMETER_CNN), 512, 7)
     assert [parameter.requires_grad for module in network.fixed() for parameter in module.parameters()] == [False] * 2
+
+
+def _of_heads():
+    network = networks.build(_shape(NetworkKind.THERMOMETER_CNN).model_copy(update={"heads": 4}), 512, 7).eval()
+    watts = torch.rand(8, 1, 512, generator=torch.Generator().manual_seed(0)) * 300
+    network.adapt(watts)
+    return network, watts
+
+
+def test_the_answer_of_several_heads_is_their_mean():
+    network, watts = _of_heads()
+    members = network.members(watts)
+    assert members.shape == (8, 1 + 4, 7)  # the pools, and four parts of the summary
+    assert torch.allclose(members.mean(1), network(watts), atol=1e-5)
+    assert torch.allclose(fold.fold(network)(watts), network(watts), atol=1e-4)
+
+
+def test_a_head_reads_its_own_part_of_the_summary_only():
+    network, watts = _of_heads()
+    network.members(watts)[:, 1].sum().backward()  # the first part: channels 0 to 7 of 32
+    asked = network.ramps().weight.grad.abs().flatten(1).sum(1) > 0
+    assert asked[:8].any()
+    assert not asked[8:].any()
+
+
+def test_one_head_is_the_network_itself():
+    network = networks.build(_shape(NetworkKind.THERMOMETER_CNN), 512, 7).eval()
+    watts = torch.rand(2, 1, 512)
+    assert torch.equal(network.members(watts)[:, 0], network(watts))

@@ -134,3 +134,26 @@ def test_a_rhythm_of_one_ramp_and_one_with_all_can_be_made_lean():
     rhythm.lean()
     assert rhythm.statistics(bins, logs).shape[1] == SIGNALS * 2 + 1 + 1 + 3 * len(KNOTS)
     assert torch.allclose(rhythm(bins, logs), whole[:, 1055:], atol=1e-6)
+
+
+def test_changes_tell_windows_apart_that_differ_only_in_the_order_of_their_bins():
+    rhythm = Rhythm(BIN, len(KNOTS), changes=True)
+    once = torch.tensor([10.0] * 4 + [50.0] * 4).reshape(1, -1, 1).expand(1, 8, BIN)
+    often = torch.tensor([10.0, 50.0] * 4).reshape(1, -1, 1).expand(1, 8, BIN)
+    front, count = Front(BIN), len(KNOTS)
+    without, told = zip(
+        *(
+            (RHYTHM.statistics(bins, logs), rhythm.statistics(bins, logs))
+            for bins in (once, often)
+            for logs in [front.logarithms(bins)]
+        ),
+        strict=True,
+    )
+    assert torch.allclose(without[0], without[1], atol=1e-5)
+    assert told[0].shape[1] == without[0].shape[1] + 4 * count
+    variance, steps, rise, fall = (told[1] - told[0])[0, -4 * count :].split(count)
+    assert torch.allclose(variance, torch.zeros(count), atol=1e-4)
+    assert bool((steps[:3] > 1.0).all())  # maximum, minimum, mean: seven steps instead of one
+    assert torch.allclose(rise, torch.zeros(count), atol=1e-4)
+    assert bool((fall[:3] > 1.0).all())  # the first window never falls
+    assert bool(torch.isfinite(rhythm.statistics(torch.zeros(1, 8, BIN), torch.zeros(1, count, 8))).all())

@@ -1,10 +1,12 @@
 import math
 from dataclasses import replace
 
+import numpy as np
 import pytest
 import torch
+from torch.nn import functional
 
-from edgewright_pipelines import calibrate, export, networks, prune, train
+from edgewright_pipelines import calibrate, export, networks, prune, sampling, train
 from edgewright_pipelines.recipe import Importance, Pruning, Scope
 from edgewright_pipelines.train import Schedule
 
@@ -132,3 +134,17 @@ def test_schedule_warms_up_then_falls_to_zero():
     assert max(rates) == 1.0
     assert rates[10:] == sorted(rates[10:], reverse=True)
     assert rates[-1] < 0.001
+
+
+def test_every_head_learns_to_answer_alone(tiny_recipe, tiny_split):
+    """The loss is the mean of the heads' losses, not the loss of their mean, which is smaller."""
+    shape = tiny_recipe.network.model_copy(update={"heads": 4, "dropout": 0.0})
+    recipe = _with_training(tiny_recipe, steps=1, label_smoothing=0.0).model_copy(update={"network": shape})
+    draws = sampling.sampler(tiny_split.train, tiny_split.classes, 256, recipe.training.augmentation)
+    network = train.adapted(_network(recipe), draws, seed=3).train()
+    watts, labels = (torch.from_numpy(part) for part in draws.draw(recipe.training.batch, np.random.default_rng(3)))
+    members = network.members(watts).detach()
+    each = [float(functional.cross_entropy(members[:, part], labels)) for part in range(members.shape[1])]
+    told = train.fit(_network(recipe), tiny_split, recipe, seed=3).history[0].loss
+    assert told == pytest.approx(sum(each) / len(each), rel=1e-4)
+    assert told > 1.001 * float(functional.cross_entropy(members.mean(1), labels))

@@ -111,6 +111,18 @@ class Network(Section):
         16, ge=4, description="seconds that the front folds into one step (thermometer-cnn only): 4 or more"
     )
     pool: int = Field(2, ge=2, le=64, description="how many steps become one between stages: 2 to 64 (study-cnn only)")
+    heads: int = Field(
+        1,
+        ge=1,
+        le=64,
+        exclude_if=lambda heads: heads == 1,
+        description="parts of the summary, each trained to answer alone (thermometer-cnn only): 1 to 64",
+    )
+    changes: bool = Field(
+        False,
+        exclude_if=lambda told: not told,
+        description="whether the rhythm tells how bins change, true or false (thermometer-cnn only)",
+    )
 
     @model_validator(mode="after")
     def _check(self) -> Self:
@@ -121,6 +133,10 @@ class Network(Section):
             )
         if self.pool != 2 and self.kind is NetworkKind.THERMOMETER_CNN:
             raise ValueError(f'pool = {self.pool} has no meaning with kind = "{self.kind}"; leave it out')
+        if (self.heads > 1 or self.changes) and self.kind is NetworkKind.STUDY_CNN:
+            raise ValueError(f'heads and changes have no meaning with kind = "{self.kind}"; leave them out')
+        if self.hidden % self.heads:
+            raise ValueError(f"hidden = {self.hidden} cannot be shared by heads = {self.heads}; use a multiple of it")
         if even := [kernel for kernel in self.kernels if kernel % 2 == 0]:
             raise ValueError(f"kernels holds {even[0]}; only odd sizes keep the steps in place, so use {even[0] + 1}")
         return self

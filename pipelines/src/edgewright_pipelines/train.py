@@ -24,7 +24,8 @@ DISTILLATION_TEMPERATURE = 2.0
 DISTILLATION_SHARE = 0.5
 
 Report = Callable[[int, int, float], None]
-Loss = Callable[[torch.Tensor, torch.Tensor, torch.Tensor], torch.Tensor]  # watts, logits, labels
+Answer = Callable[[Classifier, torch.Tensor], torch.Tensor]  # of watts
+Loss = Callable[[torch.Tensor, torch.Tensor, torch.Tensor], torch.Tensor]  # watts, answer, labels
 
 
 class TrainingError(RuntimeError):
@@ -79,10 +80,12 @@ def fit(
     schedule = Schedule(training.steps, training.learning_rate, training.warmup_fraction)
     draws = sampler(split.train, split.classes, recipe.window.seconds, training.augmentation)
 
-    def loss(watts: torch.Tensor, logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
-        return functional.cross_entropy(logits, labels, label_smoothing=training.label_smoothing)
+    def loss(watts: torch.Tensor, members: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
+        each = labels.repeat_interleave(members.shape[1])
+        return functional.cross_entropy(members.flatten(0, 1), each, label_smoothing=training.label_smoothing)
 
-    trained = optimize(adapted(network, draws, seed), draws, loss, schedule, recipe, seed, report, threads)
+    fresh = adapted(network, draws, seed)
+    trained = optimize(fresh, draws, loss, schedule, recipe, seed, report, threads, answer=type(fresh).members)
     return replace(trained, network=_shifted(trained.network, _prior_shift(draws, split, recipe)))
 
 
@@ -146,8 +149,10 @@ def optimize(
     seed: int,
     report: Report,
     threads: int,
+    *,
+    answer: Answer = Classifier.__call__,
 ) -> Trained:
-    """Train `network` itself on `draws` by `loss_of`; the result is its average over the last steps.
+    """Train `network` itself on `draws` by `loss_of` its `answer`; the result is its average over the last steps.
 
     Raises TrainingError if the loss stops being a number.
     """
@@ -163,7 +168,7 @@ def optimize(
         network.train()
         for step in range(schedule.steps):
             rate = schedule.at(step)
-            recent.append(_step(network, draws, loss_of, optimizer, rate, recipe, rng))
+            recent.append(_step(network, draws, loss_of, answer, optimizer, rate, recipe, rng))
             average.update(network)
             if (step + 1) % every == 0 or step + 1 == schedule.steps:
                 history.append(Point(step + 1, _mean(recent, step + 1)))
@@ -177,6 +182,7 @@ def _step(
     network: Classifier,
     draws: Draws,
     loss_of: Loss,
+    answer: Answer,
     optimizer: torch.optim.Optimizer,
     rate: float,
     recipe: Recipe,
@@ -186,7 +192,7 @@ def _step(
     for group in optimizer.param_groups:
         group["lr"] = rate
     optimizer.zero_grad(set_to_none=True)
-    loss = loss_of(watts, network(watts), labels)
+    loss = loss_of(watts, answer(network, watts), labels)
     loss.backward()  # type: ignore[no-untyped-call]
     nn.utils.clip_grad_norm_(network.parameters(), recipe.training.clip)
     optimizer.step()

@@ -40,6 +40,34 @@ def test_a_cell_by_device_uses_its_fold_and_the_seed_of_the_split_stays():
     assert (recipe.split.by, recipe.split.fold, recipe.seed) == (SplitBy.DEVICE, 2, loaded.recipe("ours").seed)
 
 
+def test_cells_by_device_have_a_recipe_of_their_own_and_the_trees_cells_do_not_hang_on_it(study_file, tmp_path):
+    text = (study_file.parent / "tiny.toml").read_text()
+    (tmp_path / "tiny.toml").write_text(text)
+    (tmp_path / "device.toml").write_text(text.replace("steps = 4", "steps = 9"))
+    line = 'recipe = "tiny.toml"'
+    study = study_file.read_text().replace("folds = 0", "folds = 3")
+    (tmp_path / "one.toml").write_text(study)
+    (tmp_path / "two.toml").write_text(study.replace(line, f'{line}\ndevice_recipe = "device.toml"'))
+    one, two = (settings.load(tmp_path / name) for name in ("one.toml", "two.toml"))
+    changed = {
+        cell.name
+        for cell in plan.cells(one)
+        if store.digest(plan.decided_by(one, cell, "a")) != store.digest(plan.decided_by(two, cell, "a"))
+    }
+    assert changed == {f"tiny.device{fold}.1.base" for fold in range(3)}
+    assert plan.recipe_of(two, next(cell for cell in plan.cells(two) if cell.name in changed)).training.steps == 9
+
+
+def test_cells_by_device_learn_from_the_windows_of_all_others(study_file, tmp_path):
+    text = (study_file.parent / "tiny.toml").read_text()
+    (tmp_path / "tiny.toml").write_text(text)
+    (tmp_path / "device.toml").write_text(text.replace("seconds = 1024", "seconds = 2048"))
+    line = 'recipe = "tiny.toml"'
+    (tmp_path / "two.toml").write_text(study_file.read_text().replace(line, f'{line}\ndevice_recipe = "device.toml"'))
+    with pytest.raises(RecipeError, match=r"window of device\.toml is not that of tiny\.toml"):
+        settings.load(tmp_path / "two.toml")
+
+
 def test_what_decides_a_cell_decides_its_hash(small):
     one, other = [cell for cell in plan.cells(small) if cell.family == "tiny"]
     assert store.digest(plan.decided_by(small, one, "a")) != store.digest(plan.decided_by(small, one, "b"))

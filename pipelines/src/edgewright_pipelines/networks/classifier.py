@@ -45,6 +45,14 @@ class Classifier(nn.Module):
     def lean(self) -> None:
         """Before export: leave out what is computed and read by nobody."""
 
+    def members(self, watts: torch.Tensor) -> torch.Tensor:
+        """While the base is trained: the logits of parts that learn each by itself [batch, parts, classes].
+
+        Their mean is the network's answer.
+        """
+        logits: torch.Tensor = self(watts)
+        return logits.unsqueeze(1)
+
     def readers(self, stage: int) -> tuple[Reader, ...]:
         """Every layer that reads the output of a stage, once batch norms are folded and `before` starts linear."""
         raise NotImplementedError

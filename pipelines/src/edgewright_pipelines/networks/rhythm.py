@@ -25,12 +25,14 @@ RAMPS = 12  # of each statistic
 LEAST_GAP = 0.01  # between knots: ramps at readings that repeat must not become steps
 # What is added before the logarithm: to a correlation, which may be -1; to a part, which may be 0; to a logarithm
 RATIO, PART, LEVEL = 1.1, 0.001, 1.0
+CHANGE = 0.05  # to a step of a logarithm from one bin to the next
 
 
 class Rhythm(nn.Module):
     """Ramps of a window's statistics: [batch, channels, 1, 1] in 0..1, of bins [batch, bins, seconds] in watts.
 
     logs: how many statistics of each bin the front gives; their means and extremes over the window are told too.
+    changes: whether their variance and their steps from bin to bin are told as well.
     rows: of each ramp left, the statistic that it reads; None while all ramps are there and stand in a grid.
     """
 
@@ -42,12 +44,14 @@ class Rhythm(nn.Module):
     slopes: torch.Tensor
     rows: torch.Tensor | None
 
-    def __init__(self, bin_seconds: int, logs: int) -> None:
+    def __init__(self, bin_seconds: int, logs: int, changes: bool = False) -> None:
         super().__init__()
+        self.changes = changes
         self.earlier = bin_seconds // 2  # seconds of a bin that are compared with those after them
         lags = [lag for lag in LAGS if lag < self.earlier]
         parts = SIGNALS + len(STEPS) + len(LEVELS)
         shifts = [RATIO] * (SIGNALS * len(lags)) + [PART] * parts + [LEVEL] * (3 * logs)
+        shifts += ([PART] * logs + [CHANGE] * (3 * logs)) if changes else []
         self.register_buffer("lags", torch.tensor([0, *lags]), persistent=False)
         self.register_buffer("shifts", torch.tensor(shifts), persistent=False)
         self.register_buffer("levels", torch.tensor(LEVELS, dtype=torch.float32).reshape(-1, 1), persistent=False)
@@ -104,8 +108,9 @@ class Rhythm(nn.Module):
     def statistics(self, bins: torch.Tensor, logs: torch.Tensor) -> torch.Tensor:
         """[batch, n], all behind a logarithm: nothing before it is rounded to INT8."""
         moves = bins[:, :, 1:] - bins[:, :, :-1]
-        extremes = torch.cat((logs.mean(2), logs.amax(2), logs.amin(2)), dim=1)
-        found = torch.cat((*self._correlations(bins, moves), *self._parts(bins, moves), extremes), dim=1)
+        extremes = (logs.mean(2), logs.amax(2), logs.amin(2))
+        changes = _changes(logs) if self.changes else ()
+        found = torch.cat((*self._correlations(bins, moves), *self._parts(bins, moves), *extremes, *changes), dim=1)
         return torch.log(found + self.shifts)
 
     def _correlations(self, bins: torch.Tensor, moves: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
@@ -128,6 +133,14 @@ class Rhythm(nn.Module):
         steps = moves[:, ::STEPS_EVERY].abs().flatten(1).unsqueeze(1) - (self.steps - 1.0)
         above = bins[:, :, ::LEVELS_EVERY].flatten(1).unsqueeze(1) - self.levels
         return steps.clamp(0.0, 1.0).mean(2), above.clamp(0.0, 1.0).mean(2)
+
+
+def _changes(logs: torch.Tensor) -> tuple[torch.Tensor, ...]:
+    """Variance over bins, mean step from bin to bin, largest rise and largest fall: each [batch, statistics]."""
+    steps = logs[:, :, 1:] - logs[:, :, :-1]
+    centered = logs - logs.mean(2, keepdim=True)
+    variance = (centered * centered).mean(2)
+    return variance, steps.abs().mean(2), steps.amax(2).clamp(min=0.0), (-steps).amax(2).clamp(min=0.0)
 
 
 def _some(read: torch.Tensor) -> torch.Tensor:

@@ -1,4 +1,4 @@
-"""The headline network: a fixed front, five convolutions beside a summary of the window, and a head that reads both.
+"""The network of our recipes: a fixed front, convolutions beside a summary of the window, and a head that reads both.
 
 Absolute level and small steps decide which appliance runs, and convolutions on scaled watts lose both. So the front
 says of each level of power how far it is exceeded, as one 1x1 convolution and a clamp, which also quantize and prune.
@@ -25,12 +25,13 @@ class ThermometerNetwork(Classifier):
     """Front, stages separated by a pooling of 2, and a head on the time mean and maximum of every second stage.
 
     The last of `stages` is no convolution along time: it reads the rhythm's ramps, and the head reads it as it is.
+    With several heads the last layer reads pools and summary itself, and its answer is the mean of `members`.
     """
 
     def __init__(self, network: Network, classes: int) -> None:
         super().__init__()
         self.front = Front(network.bin_seconds)
-        self.rhythm = Rhythm(network.bin_seconds, len(KNOTS))
+        self.rhythm = Rhythm(network.bin_seconds, len(KNOTS), network.changes)
         widths = (self.front.channels, *network.channels)
         along = [
             convolution(inputs, outputs, kernel)
@@ -39,7 +40,11 @@ class ThermometerNetwork(Classifier):
         self.summary = len(along)
         self.stages = nn.ModuleList([*along, convolution(self.rhythm.channels, network.hidden, 1)])
         features = self._before_summary() + self.width(self.summary)
-        self.before, self.output = head(features, network.hidden, classes, network.dropout)
+        self.heads = network.heads
+        if self.heads == 1:
+            self.before, self.output = head(features, network.hidden, classes, network.dropout)
+        else:
+            self.before, self.output = nn.Sequential(nn.Dropout(network.dropout)), nn.Linear(features, classes)
 
     def adapt(self, watts: torch.Tensor) -> None:
         """Lay the knots of the rhythm where the windows [n, 1, window] are."""
@@ -72,16 +77,31 @@ class ThermometerNetwork(Classifier):
 
     def readers(self, stage: int) -> tuple[Reader, ...]:
         """The next stage and, for a pooled stage, the head, twice: its means and maxima; of the summary, the head."""
+        head = linear_of(self.before) if self.heads == 1 else self.output
         if stage == self.summary:
-            return (Reader(linear_of(self.before), self._before_summary()),)
+            return (Reader(head, self._before_summary()),)
         found = [Reader(convolution_of(self.stages[stage + 1]))] if stage + 1 < self.summary else []
         if stage in self.pooled():
             first = 2 * sum(self.width(earlier) for earlier in self.pooled() if earlier < stage)
-            found += [Reader(linear_of(self.before), first), Reader(linear_of(self.before), first + self.width(stage))]
+            found += [Reader(head, first), Reader(head, first + self.width(stage))]
         return tuple(found)
 
     def forward(self, watts: torch.Tensor) -> torch.Tensor:
         """Logits [batch, classes] of watts [batch, 1, window]."""
+        logits: torch.Tensor = self.output(self._read(watts))
+        return logits
+
+    def members(self, watts: torch.Tensor) -> torch.Tensor:
+        """What each part says alone: the pools, then equal parts of the summary, which must not be pruned."""
+        if self.heads == 1:
+            return super().members(watts)
+        widths = [self._before_summary(), *[self.width(self.summary) // self.heads] * self.heads]
+        parts = zip(torch.split(self._read(watts), widths, 1), torch.split(self.output.weight, widths, 1), strict=True)
+        said = torch.stack([functional.linear(part, weight) for part, weight in parts], dim=1)
+        return said * len(widths) + self.output.bias
+
+    def _read(self, watts: torch.Tensor) -> torch.Tensor:
+        """What the last layer reads: [batch, features]."""
         bins = self._bins(watts)
         logs = self.front.logarithms(bins)
         signal = self.front(logs)
@@ -93,8 +113,8 @@ class ThermometerNetwork(Classifier):
                 whole = (1, signal.shape[3])
                 seen += [functional.avg_pool2d(signal, whole), functional.max_pool2d(signal, whole)]
         seen.append(self.stages[self.summary](self.rhythm(bins, logs)))
-        logits: torch.Tensor = self.output(self.before(torch.cat(seen, dim=1).flatten(1)))
-        return logits
+        read: torch.Tensor = self.before(torch.cat(seen, dim=1).flatten(1))
+        return read
 
     def _bins(self, watts: torch.Tensor) -> torch.Tensor:
         return watts.reshape(watts.shape[0], -1, self.front.bin_seconds)

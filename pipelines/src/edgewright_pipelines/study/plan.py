@@ -64,7 +64,7 @@ def _of_seed(loaded: Loaded, seed: int) -> Iterator[Cell]:
             yield Cell(family.name, None, seed, point)
     for fold in folds:
         yield Cell(TREES, fold, seed, None)
-        for family, recipe in zip(study.families, loaded.recipes, strict=True):
+        for family, recipe in zip(study.families, loaded.device_recipes, strict=True):
             for point in (None, *recipe.compression.pruning):
                 if (point.name if point else BASE) in family.by_device:
                     yield Cell(family.name, fold, seed, point)
@@ -72,8 +72,9 @@ def _of_seed(loaded: Loaded, seed: int) -> Iterator[Cell]:
 
 def recipe_of(loaded: Loaded, cell: Cell) -> Recipe:
     """The recipe whose split and windows the cell uses; its seed is the split's, the same for all cells."""
-    recipe = loaded.recipe(cell.family)
-    return recipe if cell.fold is None else by_device(recipe, cell.fold)
+    if cell.fold is None:
+        return loaded.recipe(cell.family)
+    return by_device(loaded.device_recipe(cell.family), cell.fold)
 
 
 def decided_by(loaded: Loaded, cell: Cell, data: str) -> dict[str, Any]:

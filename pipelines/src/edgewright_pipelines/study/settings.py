@@ -43,6 +43,9 @@ class Family(Section):
     grid: Grid | None = Field(None, description="a table of importances, scopes and ratios; else the recipe's pruning")
     dynamic: bool = Field(False, description="whether INT8 with ranges found at run time is measured too")
     by_device: tuple[str, ...] = Field(("base",), description="points that are run by device too, such as base")
+    device_recipe: str | None = Field(
+        None, description="a recipe file beside this one for the cells by device; else the family's"
+    )
 
 
 class Trees(Section):
@@ -74,17 +77,23 @@ class Study(Section):
 
 
 class Loaded(Section):
-    """A study with the recipe of each family, in the order of the families."""
+    """A study with the recipe of each family, and that of its cells by device, in the order of the families."""
 
     study: Study
     recipes: tuple[Recipe, ...]
+    device_recipes: tuple[Recipe, ...]
 
     def recipe(self, family: str) -> Recipe:
         """The by-day recipe of a family; the trees learn from the first family's windows."""
-        for entry, found in zip(self.study.families, self.recipes, strict=True):
-            if entry.name == family:
-                return found
-        return self.recipes[0]
+        return self._of(family, self.recipes)
+
+    def device_recipe(self, family: str) -> Recipe:
+        """The recipe that by_device puts on each fold."""
+        return self._of(family, self.device_recipes)
+
+    def _of(self, family: str, found: tuple[Recipe, ...]) -> Recipe:
+        names = [entry.name for entry in self.study.families]
+        return found[names.index(family) if family in names else 0]
 
 
 def load(path: Path, quick: bool = False) -> Loaded:
@@ -100,7 +109,8 @@ def load(path: Path, quick: bool = False) -> Loaded:
         raise RecipeError(f'{path}: a family\'s recipe has split.by = "{lone[0].by}"; use "day", folds are added here.')
     if study.folds > found[0].split.folds:
         raise RecipeError(f"{path}: folds = {study.folds}, but the split has {found[0].split.folds}; use at most that.")
-    return Loaded(study=study, recipes=found)
+    devices = tuple(_device_recipe(path, *each, quick) for each in zip(study.families, found, strict=True))
+    return Loaded(study=study, recipes=found, device_recipes=devices)
 
 
 def by_device(recipe: Recipe, fold: int) -> Recipe:
@@ -113,10 +123,21 @@ def _recipe(path: Path, family: Family, quick: bool) -> Recipe:
     found = recipes.load(path.parent / family.recipe, quick=quick)
     pruning = family.grid.points() if family.grid else found.compression.pruning
     compression = found.compression.model_copy(update={"pruning": pruning})
-    named = {point.name for point in pruning} | {"base"}
+    return found.model_copy(update={"compression": compression})
+
+
+def _device_recipe(path: Path, family: Family, by_day: Recipe, quick: bool) -> Recipe:
+    """The recipe of a family's cells by device, which learn from the windows that all other cells are scored on."""
+    found = by_day if family.device_recipe is None else recipes.load(path.parent / family.device_recipe, quick=quick)
+    for part in ("seed", "data", "window"):
+        if getattr(found, part) != getattr(by_day, part):
+            raise RecipeError(
+                f"{path}: {part} of {family.device_recipe} is not that of {family.recipe}; make them one."
+            )
+    named = {point.name for point in found.compression.pruning} | {"base"}
     if strange := [point for point in family.by_device if point not in named]:
         raise RecipeError(f"{path}: family {family.name} has no point {strange[0]}; it has {', '.join(sorted(named))}.")
-    return found.model_copy(update={"compression": compression})
+    return found
 
 
 def _validated(path: Path, table: dict[str, Any]) -> Study:

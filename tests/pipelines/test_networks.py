@@ -2,6 +2,7 @@ import pytest
 import torch
 
 from edgewright_pipelines import fold, networks
+from edgewright_pipelines.networks.rhythm import RAMPS
 from edgewright_pipelines.networks.thermometer import KNOTS, Front
 from edgewright_pipelines.recipe import Network, NetworkKind
 
@@ -89,6 +90,15 @@ def test_a_head_reads_its_own_part_of_the_summary_only():
     asked = network.ramps().weight.grad.abs().flatten(1).sum(1) > 0
     assert asked[:8].any()
     assert not asked[8:].any()
+
+
+def test_each_head_sees_a_part_of_the_statistics_of_its_own():
+    shape = _shape(NetworkKind.THERMOMETER_CNN).model_copy(update={"heads": 4, "subspace": 0.3})
+    weights = networks.build(shape, 512, 7).ramps().weight.detach().reshape(4, 8, -1, RAMPS)
+    seen = (weights != 0).any(1).any(2)  # [heads, statistics]
+    assert torch.equal((weights != 0).all(1).all(2), seen)  # with all its ramps, by all channels of the head
+    assert 0.15 < float(seen.float().mean()) < 0.45
+    assert len({tuple(row) for row in seen.tolist()}) == 4
 
 
 def test_one_head_is_the_network_itself():

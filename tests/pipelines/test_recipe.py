@@ -141,6 +141,7 @@ def test_digest_depends_on_values_and_not_on_how_they_are_written(write):
         ),
         ('name = "m"\n[network]\npool = 4', ["network: pool = 4 has no meaning"]),
         ('name = "m"\n[network]\nhidden = 100\nheads = 8', ["hidden = 100 cannot be shared by heads = 8"]),
+        ('name = "m"\n[network]\nsubspace = 0.5', ["subspace = 0.5 has no meaning without heads"]),
         ('name = "m"\n[network]\nkind = "study-cnn"\nheads = 2', ["heads and changes have no meaning"]),
         ('name = "m"\n[compression]\nprecisions = ["int8"]', ['lacks "fp32"']),
         ('name = "m"\n[compression]\nprecisions = ["fp32", "fp32"]', ["twice"]),

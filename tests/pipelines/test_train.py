@@ -148,3 +148,15 @@ def test_every_head_learns_to_answer_alone(tiny_recipe, tiny_split):
     told = train.fit(_network(recipe), tiny_split, recipe, seed=3).history[0].loss
     assert told == pytest.approx(sum(each) / len(each), rel=1e-4)
     assert told > 1.001 * float(functional.cross_entropy(members.mean(1), labels))
+
+
+def test_what_a_head_cannot_see_it_does_not_learn_to_see(tiny_recipe, tiny_split):
+    shape = tiny_recipe.network.model_copy(update={"heads": 4, "subspace": 0.5})
+    recipe = _with_training(tiny_recipe, steps=3).model_copy(update={"network": shape})
+    fresh = _network(recipe)
+    trained = train.fit(fresh, tiny_split, recipe, seed=3).network
+    tuned = train.finetune(trained, trained, tiny_split, recipe, seed=3).network
+    blind = fresh.ramps().weight == 0
+    for network in (trained, tuned):
+        assert torch.equal(network.ramps().weight == 0, blind)
+    assert not torch.equal(trained.ramps().weight, tuned.ramps().weight)

@@ -118,11 +118,10 @@ class Network(Section):
         exclude_if=lambda heads: heads == 1,
         description="parts of the summary, each trained to answer alone (thermometer-cnn only): 1 to 64",
     )
-    changes: bool = Field(
-        False,
-        exclude_if=lambda told: not told,
-        description="whether the rhythm tells how bins change, true or false (thermometer-cnn only)",
+    subspace: float = Field(
+        1.0, gt=0, le=1, exclude_if=lambda part: part == 1, description="part of the statistics for each head: 0 to 1"
     )
+    changes: bool = Field(False, exclude_if=lambda told: not told, description="true where the rhythm tells changes")
 
     @model_validator(mode="after")
     def _check(self) -> Self:
@@ -135,6 +134,8 @@ class Network(Section):
             raise ValueError(f'pool = {self.pool} has no meaning with kind = "{self.kind}"; leave it out')
         if (self.heads > 1 or self.changes) and self.kind is NetworkKind.STUDY_CNN:
             raise ValueError(f'heads and changes have no meaning with kind = "{self.kind}"; leave them out')
+        if self.subspace < 1 and self.heads == 1:
+            raise ValueError(f"subspace = {self.subspace} has no meaning without heads; leave it out or use 2 or more")
         if self.hidden % self.heads:
             raise ValueError(f"hidden = {self.hidden} cannot be shared by heads = {self.heads}; use a multiple of it")
         if even := [kernel for kernel in self.kernels if kernel % 2 == 0]:

@@ -162,6 +162,7 @@ def optimize(
     # a quarter less time on processors; torch has the argument, its stubs do not
     network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     average = _Average(network, recipe.training.ema)
+    _keep_zeros(network)
     history, recent = [], []
     every = max(1, schedule.steps // HISTORY_POINTS)
     with _torch(seed, threads):
@@ -176,6 +177,14 @@ def optimize(
                 recent = []
     trained = average.network.to(memory_format=torch.contiguous_format).eval()  # type: ignore[call-overload]
     return Trained(trained, tuple(history), time.monotonic() - started)
+
+
+def _keep_zeros(network: Classifier) -> None:
+    """Weights of the ramps' reader that are exactly 0 stay so: a head was built not to see these ramps."""
+    reader = network.ramps()
+    if reader is not None and bool((reader.weight == 0).any()):
+        seen = (reader.weight != 0).to(reader.weight.dtype)
+        reader.weight.register_hook(lambda gradient: gradient * seen)  # type: ignore[no-untyped-call]
 
 
 def _step(

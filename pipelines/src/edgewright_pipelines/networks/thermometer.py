@@ -13,7 +13,7 @@ from torch import nn
 from torch.nn import functional
 
 from edgewright_pipelines.networks.classifier import Classifier, Reader, convolution, convolution_of, head, linear_of
-from edgewright_pipelines.networks.rhythm import Rhythm
+from edgewright_pipelines.networks.rhythm import RAMPS, Rhythm
 from edgewright_pipelines.recipe import Network
 
 MOST_WATTS = 3600.0
@@ -45,6 +45,8 @@ class ThermometerNetwork(Classifier):
             self.before, self.output = head(features, network.hidden, classes, network.dropout)
         else:
             self.before, self.output = nn.Sequential(nn.Dropout(network.dropout)), nn.Linear(features, classes)
+        if network.subspace < 1:
+            _blind(self.ramps(), self.heads, network.subspace)
 
     def adapt(self, watts: torch.Tensor) -> None:
         """Lay the knots of the rhythm where the windows [n, 1, window] are."""
@@ -122,6 +124,18 @@ class ThermometerNetwork(Classifier):
     def _before_summary(self) -> int:
         """Columns of the head that stand before those of the summary."""
         return 2 * sum(self.width(stage) for stage in self.pooled())
+
+
+def _blind(summary: nn.Conv2d, heads: int, part: float) -> None:
+    """Leave each head's channels the ramps of a random `part` of the statistics; the other weights are 0 and stay so.
+
+    The random subspace method (Ho, IEEE TPAMI 20, 1998): heads that see other things err elsewhere.
+    """
+    statistics = summary.in_channels // RAMPS
+    seen = torch.rand(heads, statistics) < part
+    channels = seen.repeat_interleave(summary.out_channels // heads, 0).repeat_interleave(RAMPS, 1)
+    with torch.no_grad():
+        summary.weight.mul_(channels[:, :, None, None] / math.sqrt(part))  # as large a sum, of fewer ramps
 
 
 class Front(nn.Module):

@@ -13,6 +13,10 @@ def _row(site: Any, name: str) -> dict[str, Any]:
     return next(row for row in site.model()["hardwareClasses"] if row["name"] == name)
 
 
+def _asked(site: Any) -> list[str]:
+    return [name for name, node in site.edge_nodes().items() if node["spec"].get("models")]
+
+
 def test_each_class_runs_its_own_best_and_never_what_is_slower_there_than_its_parent(
     site: Any, start: Start, until: Callable[..., Any], joins: Callable[..., None]
 ) -> None:
@@ -24,8 +28,7 @@ def test_each_class_runs_its_own_best_and_never_what_is_slower_there_than_its_pa
     start()
     joins(site, until, selection=SMALLEST)
     until(lambda: site.condition("Reconciling") == ("True", "Measuring"))
-    asked = [name for name, node in site.edge_nodes().items() if node["spec"].get("models")]
-    assert len(asked) == 3  # two of the larger class, the only one of the other
+    until(lambda: len(_asked(site)) == 3)  # two of the larger class, the only one of the other; after the status
     assert site.assigned() == {}
 
     def settled() -> bool:

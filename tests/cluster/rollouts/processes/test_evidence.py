@@ -10,7 +10,7 @@ from typer.testing import CliRunner
 from edgewright_cli import kubectl
 
 Start = Callable[..., Any]
-SOON = {"interval": "1s", "deadline": "2s"}
+SOON = {"interval": "1s", "deadline": "4s"}
 
 
 def _kubectl(site: Any, *arguments: str) -> None:
@@ -46,6 +46,7 @@ def test_without_evidence_it_waits_pauses_and_goes_on_once_there_is_some(
     _kubectl(site, "resume", "nilm")
     until(_obeys(site, lambda: (site.model().get("paused") or {"since": paused})["since"] > paused))  # no data still
     site.figures = healthy
+    site.obey()
     _kubectl(site, "resume", "nilm")
     finishes(site, until, 1)
 

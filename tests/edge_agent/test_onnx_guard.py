@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from onnx import TensorProto, helper, numpy_helper
 
-from edgewright_agent.onnx_guard import MAX_NODES, UnsafeModelError, check
+from edgewright_agent.onnx_guard import MAX_FIELDS, MAX_NODES, UnsafeModelError, check
 
 WINDOW = 4
 
@@ -111,6 +111,39 @@ def test_a_weight_larger_than_its_file_is_refused(sides: list[int]) -> None:
     tensor.dims.extend(sides)
     with pytest.raises(UnsafeModelError, match="does not hold"):
         check(_bytes(_model(_relu(), initializers=[tensor])))
+
+
+@pytest.mark.parametrize("kind", [TensorProto.FLOAT, TensorProto.INT4, TensorProto.UINT4])
+@pytest.mark.parametrize("rank", [4, 9, 20, 40_000])
+@pytest.mark.parametrize("packed", [True, False])
+def test_a_weight_of_astronomic_shape_is_refused_before_it_is_reckoned_up(kind: int, rank: int, packed: bool) -> None:
+    weight = onnx.TensorProto(name="w", data_type=kind, raw_data=b"")
+    weight.dims.extend([2**62] * rank)
+    data = weight.SerializeToString()
+    if packed:  # proto2 writes them one by one
+        weight.ClearField("dims")
+        sides = (b"\x80" * 8 + b"\x40") * rank
+        length, size = len(sides), b""
+        while length > 127:
+            size, length = size + bytes([length & 127 | 128]), length >> 7
+        data = weight.SerializeToString() + b"\x0a" + size + bytes([length]) + sides
+    model = _model(_relu())
+    field = model.graph.SerializeToString()
+
+    def lengthy(number: int, content: bytes) -> bytes:
+        length, size = len(content), b""
+        while length > 127:
+            size, length = size + bytes([length & 127 | 128]), length >> 7
+        return bytes([number << 3 | 2]) + size + bytes([length]) + content
+
+    rest = onnx.ModelProto(opset_import=model.opset_import).SerializeToString()
+    with pytest.raises(UnsafeModelError, match=r"dimensions|does not hold"):
+        check(rest + lengthy(7, field + lengthy(5, data)), WINDOW)
+
+
+def test_a_file_of_junk_fields_is_refused_before_all_are_read() -> None:
+    with pytest.raises(UnsafeModelError, match="fields"):
+        check(b"\x08\x01" * (MAX_FIELDS + 1), WINDOW)  # ir_version, again and again
 
 
 def test_sparse_and_string_weights_are_refused() -> None:

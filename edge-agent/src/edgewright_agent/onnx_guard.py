@@ -7,6 +7,7 @@ training graphs, sizes that the file does not hold, weights that are no numbers,
 import array
 import math
 import sys
+from collections.abc import Callable, Iterator
 from typing import Final
 
 from edgewright_agent import protobuf_wire as wire
@@ -34,6 +35,9 @@ OPERATORS: Final = frozenset(_NETWORKS.split())
 """What networks on windows are made of. None reads files, keeps state, draws lots or holds a graph of its own."""
 MAX_NODES: Final = 10_000
 MAX_TENSORS: Final = 20_000
+MAX_RANK: Final = 8
+MAX_FIELDS: Final = 500_000
+"""Looked at in one file, which takes half a second; ten times what so many nodes and weights have in ours."""
 MAX_OPSET: Final = 26
 _SPARSE: Final = "a sparse weight can be far larger than its file; only dense ones are served"
 
@@ -49,24 +53,27 @@ _OPSET_DOMAIN, _OPSET_VERSION = 1, 2
 _VALUE_NAME, _VALUE_TYPE, _TYPE_TENSOR, _TENSOR_TYPE_ELEMENT, _TENSOR_TYPE_SHAPE = 1, 2, 1, 1, 2
 _SHAPE_DIM, _DIM_VALUE = 1, 1
 _FLOAT: Final = 1
-_ITEM_BYTES: Final = {
-    1: 4,
-    2: 1,
-    3: 1,
-    4: 2,
-    5: 2,
-    6: 4,
-    7: 8,
-    9: 1,
-    10: 2,
-    11: 8,
-    12: 4,
-    13: 8,
-    16: 2,
-    21: 0.5,
-    22: 0.5,
+_ITEM_BITS: Final = {
+    1: 32,
+    2: 8,
+    3: 8,
+    4: 16,
+    5: 16,
+    6: 32,
+    7: 64,
+    9: 8,
+    10: 16,
+    11: 64,
+    12: 32,
+    13: 64,
+    16: 16,
+    21: 4,
+    22: 4,
 }
-"""TensorProto data type → bytes of an element in raw_data; strings and complex numbers have no business in a weight."""
+"""TensorProto data type → bits of an element in raw_data; strings and complex numbers have no business in a weight."""
+
+
+_Fields = Callable[[memoryview], Iterator[tuple[int, Value]]]
 
 
 class UnsafeModelError(ValueError):
@@ -80,23 +87,38 @@ def check(model: bytes, window_seconds: int | None = None) -> None:
         UnsafeModelError: with a sentence.
     """
     try:
-        _check_model(memoryview(model), window_seconds)
+        _check_model(memoryview(model), window_seconds, _bounded())
     except WireError as error:
         raise UnsafeModelError(f"not an ONNX model: {error}") from None
 
 
-def _check_model(model: memoryview, window_seconds: int | None) -> None:
+def _bounded() -> _Fields:
+    """Reads messages of one file until it has seen too many fields."""
+    left = MAX_FIELDS
+
+    def read(data: memoryview) -> Iterator[tuple[int, Value]]:
+        nonlocal left
+        for found in wire.fields(data):
+            left -= 1
+            if left < 0:
+                raise UnsafeModelError(f"the file has more than {MAX_FIELDS} fields, which no variant needs")
+            yield found
+
+    return read
+
+
+def _check_model(model: memoryview, window_seconds: int | None, read: _Fields) -> None:
     graphs = []
-    for field, value in wire.fields(model):
+    for field, value in read(model):
         if field == _MODEL_GRAPH:
             graphs.append(wire.message(value))
         elif field == _MODEL_OPSET:
-            _check_opset(dict(wire.fields(wire.message(value))))
+            _check_opset(dict(read(wire.message(value))))
         elif field in (_MODEL_TRAINING, _MODEL_FUNCTIONS):
             raise UnsafeModelError("the model holds functions or a training graph; only a plain graph is served")
     if len(graphs) != 1:
         raise UnsafeModelError(f"not an ONNX model: {len(graphs)} graphs instead of one")
-    _check_graph(graphs[0], window_seconds)
+    _check_graph(graphs[0], window_seconds, read)
 
 
 def _check_opset(opset: dict[int, Value]) -> None:
@@ -106,14 +128,14 @@ def _check_opset(opset: dict[int, Value]) -> None:
         raise UnsafeModelError(f"opset {version} of domain {domain!r} is not served")
 
 
-def _check_graph(graph: memoryview, window_seconds: int | None) -> None:
+def _check_graph(graph: memoryview, window_seconds: int | None, read: _Fields) -> None:
     nodes, tensors, inputs, outputs = 0, set[str](), list[memoryview](), 0
-    for field, value in wire.fields(graph):
+    for field, value in read(graph):
         if field == _GRAPH_NODE:
             nodes += 1
-            _check_node(wire.message(value))
+            _check_node(wire.message(value), read)
         elif field == _GRAPH_INITIALIZER:
-            tensors.add(_check_tensor(wire.message(value)))
+            tensors.add(_check_tensor(wire.message(value), read))
         elif field == _GRAPH_SPARSE:
             raise UnsafeModelError(_SPARSE)
         elif field == _GRAPH_INPUT:
@@ -124,38 +146,38 @@ def _check_graph(graph: memoryview, window_seconds: int | None) -> None:
             raise UnsafeModelError(f"more than {MAX_NODES} nodes or {MAX_TENSORS} weights")
     if not nodes or not outputs:
         raise UnsafeModelError(f"the graph has {nodes} nodes and {outputs} outputs; it needs some of both")
-    _check_inputs(inputs, tensors, window_seconds)
+    _check_inputs(inputs, tensors, window_seconds, read)
 
 
-def _check_inputs(inputs: list[memoryview], tensors: set[str], window_seconds: int | None) -> None:
-    named = [dict(wire.fields(value)) for value in inputs]
+def _check_inputs(inputs: list[memoryview], tensors: set[str], window_seconds: int | None, read: _Fields) -> None:
+    named = [dict(read(value)) for value in inputs]
     fed = [value for value in named if wire.text(value.get(_VALUE_NAME, b"")) not in tensors]
     if len(fed) != 1:
         raise UnsafeModelError(f"the graph has {len(fed)} inputs; a window is all that it gets")
-    _check_input(wire.message(fed[0].get(_VALUE_TYPE, memoryview(b""))), window_seconds)
+    _check_input(wire.message(fed[0].get(_VALUE_TYPE, memoryview(b""))), window_seconds, read)
 
 
-def _check_input(kind: memoryview, window_seconds: int | None) -> None:
-    tensor = wire.message(dict(wire.fields(kind)).get(_TYPE_TENSOR, memoryview(b"")))
-    stated = dict(wire.fields(tensor))
+def _check_input(kind: memoryview, window_seconds: int | None, read: _Fields) -> None:
+    tensor = wire.message(dict(read(kind)).get(_TYPE_TENSOR, memoryview(b"")))
+    stated = dict(read(tensor))
     if stated.get(_TENSOR_TYPE_ELEMENT) != _FLOAT:
         raise UnsafeModelError("the input must be a tensor of float32 watts")
     shape = wire.message(stated.get(_TENSOR_TYPE_SHAPE, memoryview(b"")))
-    dims = [dict(wire.fields(wire.message(side))) for field, side in wire.fields(shape) if field == _SHAPE_DIM]
+    dims = [dict(read(wire.message(side))) for field, side in read(shape) if field == _SHAPE_DIM]
     sides = [dim.get(_DIM_VALUE) for dim in dims]
     if len(sides) not in (2, 3) or (window_seconds is not None and sides[-1] not in (None, window_seconds)):
         raise UnsafeModelError(f"the input has shape {sides}; the release says [batch, 1, {window_seconds}]")
 
 
-def _check_node(node: memoryview) -> None:
+def _check_node(node: memoryview, read: _Fields) -> None:
     operator = domain = ""
-    for field, value in wire.fields(node):
+    for field, value in read(node):
         if field == _NODE_TYPE:
             operator = wire.text(value)
         elif field == _NODE_DOMAIN:
             domain = wire.text(value)
         elif field == _NODE_ATTRIBUTE:
-            _check_attribute(wire.message(value))
+            _check_attribute(wire.message(value), read)
     _check_domain(domain)
     if operator in CONTROL_FLOW:
         raise UnsafeModelError(f"operator {operator} is control flow, which no variant needs")
@@ -166,24 +188,24 @@ def _check_node(node: memoryview) -> None:
         )
 
 
-def _check_attribute(attribute: memoryview) -> None:
-    for field, value in wire.fields(attribute):
+def _check_attribute(attribute: memoryview, read: _Fields) -> None:
+    for field, value in read(attribute):
         if field in (_ATTRIBUTE_GRAPH, _ATTRIBUTE_GRAPHS):
             raise UnsafeModelError("an operator holds a graph of its own, which is control flow")
         if field in (_ATTRIBUTE_TENSOR, _ATTRIBUTE_TENSORS):
-            _check_tensor(wire.message(value))
+            _check_tensor(wire.message(value), read)
         elif field in (_ATTRIBUTE_SPARSE, _ATTRIBUTE_SPARSES):
             raise UnsafeModelError(_SPARSE)
 
 
-def _check_tensor(tensor: memoryview) -> str:
+def _check_tensor(tensor: memoryview, read: _Fields) -> str:
     """The tensor's name, if the file holds all of it and all of it are numbers."""
     sides, kind, raw, name = list[int](), 0, None, ""
-    for field, value in wire.fields(tensor):
+    for field, value in read(tensor):
         if field == _TENSOR_EXTERNAL or (field == _TENSOR_LOCATION and value != 0):
             raise UnsafeModelError("a tensor lies outside the file (external data), so no signature covers it")
         if field == _TENSOR_DIMS:
-            sides += wire.numbers(value)
+            sides += _sides(value)
         elif field == _TENSOR_TYPE and isinstance(value, int):
             kind = value
         elif field == _TENSOR_NAME:
@@ -192,15 +214,24 @@ def _check_tensor(tensor: memoryview) -> str:
             raw = wire.message(value)
         elif field == _TENSOR_FLOATS:
             _check_finite(value if isinstance(value, memoryview) else memoryview(b""))
-    item = _ITEM_BYTES.get(kind)
+    item = _ITEM_BITS.get(kind)
+    if len(sides) > MAX_RANK:
+        raise UnsafeModelError(f"weight {name!r} has {len(sides)} dimensions; {MAX_RANK} are served")
     if item is None:
         raise UnsafeModelError(f"weight {name!r} has data type {kind}, which no variant needs")
-    count = math.prod(sides)
-    if count * item > len(tensor) * 8 or (raw is not None and len(raw) != math.ceil(count * item)):
+    bits = math.prod(sides) * item  # whole numbers: sides of 2^62 are no matter
+    if bits > len(tensor) * 64 or (raw is not None and len(raw) != (bits + 7) // 8):
         raise UnsafeModelError(f"weight {name!r} says that it has shape {sides}, which the file does not hold")
     if kind == _FLOAT and raw is not None:
         _check_finite(raw)
     return name
+
+
+def _sides(value: Value) -> list[int]:
+    """Dimensions, one or packed; no more are read than a weight may have."""
+    if isinstance(value, memoryview) and len(value) > MAX_RANK * wire.LONGEST_VARINT:
+        raise UnsafeModelError(f"a weight has more than {MAX_RANK} dimensions")
+    return wire.numbers(value)
 
 
 def _check_finite(raw: memoryview) -> None:

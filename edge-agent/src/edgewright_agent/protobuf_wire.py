@@ -5,6 +5,8 @@ from typing import Final
 
 VARINT, I64, BYTES, I32 = 0, 1, 2, 5
 _SIZES: Final = {I64: 8, I32: 4}
+LONGEST_VARINT: Final = 10
+"""Bytes of a number at most."""
 
 Value = int | memoryview
 

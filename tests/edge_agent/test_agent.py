@@ -326,3 +326,29 @@ async def test_another_trust_document_of_the_same_sequence_is_refused(world: Any
     assert reason is Reason.TRUST_REFUSED
     assert "only a higher one replaces it" in said
     assert agent._believed.opened.digest == first
+
+
+async def test_a_fault_of_ours_in_a_step_holds_the_rollout_up_and_ends_nothing(world: Any) -> None:
+    good, next_ = world.published.release(1), world.published.release(2)
+    agent, server = world.agent()
+    await agent.start()
+    await agent.once(world.spec(good))
+    failed, passes = [], world.self_test
+
+    async def self_test(held: Any) -> Any:
+        if not failed:
+            failed.append(held)
+            raise ZeroDivisionError
+        return await passes(held)
+
+    world.self_test = self_test
+    agent._take({"metadata": {}, "spec": world.spec(next_).model_dump(by_alias=True, exclude_none=True)})
+    reconciling = asyncio.create_task(agent._reconcile())
+    try:
+        async with asyncio.timeout(30):
+            while not failed or server.live != {NAME: next_.manifest}:
+                assert not reconciling.done()
+                await asyncio.sleep(0.01)
+                agent._changed.set()
+    finally:
+        reconciling.cancel()

@@ -165,3 +165,14 @@ def test_the_bytes_of_each_file_are_held_to_their_digest(world: Any) -> None:
         with pytest.raises(Refusal) as caught:
             check()
         assert caught.value.reason is Reason.BAD_DIGEST
+
+
+def test_a_file_that_breaks_its_reader_is_refused_like_any_other(world: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    world.published.release(1)
+    data = next(blob for blob in world.published.blobs.values() if blob.startswith(b"{") and b"registeredModel" in blob)
+    parsed = release.parse(data)
+    model = world.published.blobs[parsed.variant("fp32").digest.removeprefix("sha256:")]
+    monkeypatch.setattr(verify.onnx_guard, "check", lambda data, seconds: 1 / 0)
+    with pytest.raises(Refusal, match="ZeroDivisionError") as caught:
+        verify.check_model_file(model, parsed, "fp32")
+    assert caught.value.reason is Reason.UNSAFE_MODEL

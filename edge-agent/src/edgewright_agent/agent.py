@@ -152,6 +152,9 @@ class Agent:
             except (OSError, Refusal) as error:
                 _LOG.error("reconciling: %s", error)
                 settled = False
+            except Exception:  # a fault of ours may hold a rollout up; what serves goes on serving
+                _LOG.exception("reconciling failed; it is tried again")
+                settled = False
             attempts = 0 if settled else attempts + 1
             longest = self._tools.settings.retry_seconds
             pause = None if settled else pause_seconds(attempts, FIRST_PAUSE, longest, self._rng)

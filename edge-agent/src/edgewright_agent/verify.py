@@ -122,6 +122,8 @@ def check_model_file(data: bytes, parsed: release.Release, variant: str) -> None
         onnx_guard.check(data, parsed.window.seconds)
     except onnx_guard.UnsafeModelError as error:
         raise Refusal(Reason.UNSAFE_MODEL, f"{chosen.file}: {error}") from None
+    except Exception as error:  # whatever a foreign file breaks, it is the file that goes, not the agent
+        raise Refusal(Reason.UNSAFE_MODEL, f"{chosen.file}: reading it failed with {error!r}"[:512]) from error
 
 
 def check_golden(data: bytes, parsed: release.Release) -> None:

@@ -17,7 +17,8 @@ from edgewright_agent.serving.slots import Figures, Loaded
 from edgewright_agent.serving.spread import Spread
 from edgewright_contract.release import Histogram, Reference, Window
 
-START = 500_000 * 3600
+START = 490_000 * 3600
+"""In 2025: neither before this program was nor to come."""
 
 
 def _filled(folder: Path, seconds: range, ops: FileOps | None = None) -> History:
@@ -55,13 +56,34 @@ def test_48_hours_are_kept_and_no_more(tmp_path: Path) -> None:
     assert sum(path.stat().st_size for path in tmp_path.iterdir()) <= HOURS * 3600 * RECORD.itemsize
 
 
+def _kept(tmp_path: Path, *readings: tuple[float, int]) -> list[int]:
+    """The hours since the start that are left after readings at (clock, second)."""
+    now = [0.0]
+    history = History(tmp_path, clock=lambda: now[0])
+    for clock, second in readings:
+        now[0] = clock
+        history.add(second, 1.0)
+        history.flush()
+    return sorted(int(path.stem) - START // 3600 for path in tmp_path.iterdir())
+
+
+HOUR = 3600
+
+
 def test_a_clock_set_back_forgets_the_future(tmp_path: Path) -> None:
-    history = History(tmp_path)
-    history.add(START + 90 * 3600, 1.0)
-    history.flush()
-    history.add(START, 2.0)
-    history.flush()
-    assert np.array_equal(history.dense(), [2.0])
+    assert _kept(tmp_path, (START + 90 * HOUR, START + 90 * HOUR), (START, START)) == [0]
+
+
+@pytest.mark.parametrize(("clock", "second"), [(1000, 1000), (START + 2 * HOUR, 1), (START + 2 * HOUR, START * 2)])
+def test_a_reading_of_another_time_costs_no_other(tmp_path: Path, clock: int, second: int) -> None:
+    """A node without a clock of its own boots in 1970; and anybody on the host may push a reading of any time."""
+    ring = [(START + hour * HOUR, START + hour * HOUR) for hour in range(3)]
+    assert _kept(tmp_path, *ring, (clock, second)) == [0, 1, 2]
+
+
+def test_a_node_that_never_knew_the_time_keeps_what_it_reads(tmp_path: Path) -> None:
+    _kept(tmp_path, (1000, 1000), (5 * HOUR, 5 * HOUR))
+    assert sorted(int(path.stem) for path in tmp_path.iterdir()) == [0, 5]
 
 
 def test_a_torn_end_and_rubbish_are_cut_off(tmp_path: Path) -> None:

@@ -9,6 +9,8 @@ import logging
 import os
 import re
 import threading
+import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Final
 
@@ -26,13 +28,19 @@ RECORD: Final = np.dtype([("second", "<u4"), ("watts", "<f4")])
 """One reading: seconds since the hour began, and watts."""
 _NAME: Final = re.compile(r"\d{1,9}\.readings")
 _MAX_FILE_BYTES: Final = 4 * 3600 * RECORD.itemsize
+_SET_SINCE: Final = 1_735_689_600
+"""2025, before this program was: a clock that stands earlier was never set, and tells nothing."""
 
 
 class History:
-    """Append-only by hour; what is older than 48 hours before the newest reading is removed."""
+    """Append-only by hour; what is older than 48 hours before the newest reading is removed.
 
-    def __init__(self, folder: Path, ops: disk.FileOps | None = None) -> None:
-        self._folder = folder
+    `clock`: the node's, Unix seconds. Readings are not believed about what time it is: one of them, of a clock that was
+    not set yet or of a pusher who errs, would else cost all others.
+    """
+
+    def __init__(self, folder: Path, ops: disk.FileOps | None = None, clock: Callable[[], float] = time.time) -> None:
+        self._folder, self._clock = folder, clock
         self._ops = ops or disk.FileOps()
         self._pending: list[tuple[int, float]] = []
         self._turn = threading.Lock()
@@ -55,7 +63,7 @@ class History:
             for hour, readings in itertools.groupby(pending, key=lambda reading: reading[0] // 3600):
                 self._append(hour, [(second % 3600, watts) for second, watts in readings])
             if pending:
-                self._forget(pending[-1][0] // 3600)
+                self._forget()
         except OSError as error:
             log.warning("Readings of %d s are not kept as evidence: %s", len(pending), error)
 
@@ -76,10 +84,13 @@ class History:
         if new:
             disk.sync_folder(self._ops, self._folder)
 
-    def _forget(self, newest: int) -> None:
-        """What is too old, and what a clock that has been set back left in the future."""
-        for path in self._files():
-            if not newest - HOURS < _hour(path) <= newest + 1:
+    def _forget(self) -> None:
+        """What is too old beside the newest, and what lies in the future of a clock that is set."""
+        now, files = self._clock(), {path: _hour(path) for path in self._files()}
+        latest = int(now) // 3600 + 1 if now >= _SET_SINCE else max(files.values(), default=0)
+        newest = max((hour for hour in files.values() if hour <= latest), default=latest)
+        for path, hour in files.items():
+            if not newest - HOURS < hour <= latest:
                 self._ops.unlink(path)
 
     def dense(self) -> Watts:

@@ -6,9 +6,11 @@ A request is `<I length> <B name length> <name> <float32 watts…>`, an answer `
 """
 
 import asyncio
+import itertools
 import logging
 import socket
 import struct
+import time
 from enum import IntEnum
 from pathlib import Path
 from typing import Final, cast
@@ -19,13 +21,15 @@ from edgewright_agent.serving import local_socket
 from edgewright_agent.serving.busy_poll import BusyPoll
 from edgewright_agent.serving.engine import Probabilities, Watts
 from edgewright_agent.serving.inference import BUSY, FAILED, Inference
-from edgewright_agent.serving.slots import Loaded, NoFiniteAnswer
+from edgewright_agent.serving.slots import SHORT_SECONDS, Loaded, NoFiniteAnswer
 
 log = logging.getLogger(__name__)
 _FLOAT32: Final = np.dtype("<f4")
 _REQUEST: Final = struct.Struct("<IB")
 _ANSWER: Final = struct.Struct("<IBI")
 _LENGTH: Final = struct.Struct("<I")
+FRAMES_A_TURN: Final = 64
+"""So many frames of one client are answered before others get their turn; it is not read meanwhile."""
 
 
 class Status(IntEnum):
@@ -55,6 +59,8 @@ class FrameProtocol(asyncio.Protocol):
         self._transport: asyncio.Transport | None = None
         self._prefix, self._length, self._name = b"", 0, ""
         """The last frame before its watts, its whole length, and the model that it names: mostly the next one's too."""
+        self._stuck = self._more = False
+        """Its answers are not taken; whole frames wait for the next turn."""
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Count the client in."""
@@ -70,13 +76,14 @@ class FrameProtocol(asyncio.Protocol):
 
     def pause_writing(self) -> None:
         """It does not take its answers: read no more of its requests."""
+        self._stuck = True
         if self._transport is not None:
             self._transport.pause_reading()
 
     def resume_writing(self) -> None:
         """It does again."""
-        if self._transport is not None:
-            self._transport.resume_reading()
+        self._stuck = False
+        self._go_on()
 
     def data_received(self, data: bytes) -> None:
         """Answer every frame that is whole."""
@@ -88,21 +95,52 @@ class FrameProtocol(asyncio.Protocol):
             self._busy_poll.answered()
             return
         self._data = data if not self._data else self._data + data
-        while len(self._data) >= _REQUEST.size and not self._transport.is_closing():
-            length, name_length = _REQUEST.unpack_from(self._data)
-            if not 1 + name_length <= length <= self._inference.limits.body_bytes:
-                limit = self._inference.limits.body_bytes
-                self._refuse_all(_sentence(Status.BAD_REQUEST, f"A frame may have at most {limit} bytes."))
-                return
-            end = _LENGTH.size + length
-            if len(self._data) < end:
-                return
-            start = _REQUEST.size + name_length
-            self._prefix, self._length = bytes(self._data[:start]), end
+        if not self._more:
+            self._answer_whole(self._transport)
+
+    def _answer_whole(self, transport: asyncio.Transport) -> None:
+        """Answer the whole frames that are here, as many as one turn has time for; the others in the next."""
+        at, until = 0, time.perf_counter() + SHORT_SECONDS
+        for count in itertools.count(1):
+            end = self._end(at)
+            if not end or transport.is_closing():
+                break
+            start = at + _REQUEST.size + self._data[at + _LENGTH.size]
+            self._prefix, self._length = bytes(self._data[at:start]), end - at
             self._name = self._prefix[_REQUEST.size :].decode("ascii", "replace")
-            self._transport.write(self._answer(self._name, memoryview(self._data)[start:end]))
+            transport.write(self._answer(self._name, memoryview(self._data)[start:end]))
             self._busy_poll.answered()
-            self._data = self._data[end:] if len(self._data) > end else b""
+            at = end
+            if count >= FRAMES_A_TURN or time.perf_counter() > until:
+                self._more = True
+                transport.pause_reading()
+                asyncio.get_running_loop().call_soon(self._next_turn)
+                break
+        self._data = self._data[at:] if len(self._data) > at else b""
+
+    def _end(self, at: int) -> int:
+        """Where the frame ends that begins at this place; 0 where it is not whole yet, or was refused."""
+        if len(self._data) - at < _REQUEST.size:
+            return 0
+        length, name_length = _REQUEST.unpack_from(self._data, at)
+        if not 1 + name_length <= length <= self._inference.limits.body_bytes:
+            limit = self._inference.limits.body_bytes
+            self._refuse_all(_sentence(Status.BAD_REQUEST, f"A frame may have at most {limit} bytes."))
+            return 0
+        end = at + _LENGTH.size + length
+        return end if end <= len(self._data) else 0
+
+    def _next_turn(self) -> None:
+        self._more = False
+        self._go_on()
+
+    def _go_on(self) -> None:
+        """Answer what waits and read on, unless the client does not take its answers."""
+        if self._transport is None or self._transport.is_closing() or self._stuck or self._more:
+            return
+        self._answer_whole(self._transport)
+        if not self._more:
+            self._transport.resume_reading()
 
     def _refuse_all(self, sentence: bytes) -> None:
         if self._transport is not None:

@@ -134,13 +134,13 @@ def measure(swaps: int, folder: Path) -> dict[str, Any]:
 
 
 def _swap(agent: Agent, loads: Sequence[dict[str, Any]], swaps: int, pause: float) -> list[float]:
-    """Swap to and fro; seconds from `promote` to the answer, for each."""
+    """Swap to and fro; seconds from `load`, with which a tested model goes on, until the new one answers, for each."""
     taken = []
     for index in range(swaps):
         load = loads[index % 2]
         time.sleep(pause)
-        agent.ask(load)
         start = time.perf_counter()
+        agent.ask(load)
         agent.ask({"op": "promote", "model": load["model"], "manifest": load["manifest"]})
         taken.append(time.perf_counter() - start)
         if index % 100 == 99:

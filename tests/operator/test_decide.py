@@ -120,6 +120,26 @@ def test_a_failed_gate_pauses_where_the_policy_says_so(stage: Any) -> None:
     assert play.reason == Reason.PAUSED  # judged anew, and no better
 
 
+@pytest.mark.parametrize("away", [True, False], ids=["source away", "paused"])
+@pytest.mark.parametrize("policy", ["Rollback", "Pause"])
+def test_a_rollout_that_stands_still_is_judged_all_the_same(stage: Any, away: bool, policy: str) -> None:
+    rules = {"onFailure": policy, "gates": {"minSamples": 100, "deadline": "60s"}}
+    play = stage.Play(stage.model(rollout=rules), stage.fleet(8)).run(stage.release(1))
+    bad = stage.release(2)
+    play.begin(bad)
+    play.agents(told=stage.figures(samples=0, effective_samples=0, replayed=0, agreement=None))
+    for _ in range(2 if away else 60):
+        play.step(bad)
+    assert (play.model.status.paused is None) is away
+    play.tell(stage.figures(agreement=0.1), bad.manifest)
+    for _ in range(3):
+        play.step(AWAY if away else bad)
+    held = policy == "Pause"
+    assert play.exposed(bad.manifest) == (2 if held else 0)
+    assert [entry.manifest for entry in play.model.status.quarantined] == ([] if held else [bad.manifest])
+    assert play.model.status.last_good.version == 1
+
+
 def test_offline_nodes_block_nothing_and_catch_up(stage: Any) -> None:
     play = stage.Play(stage.model(), stage.fleet(6, offline=2)).run(stage.release(1))
     assert play.condition(ConditionType.READY) == ("True", Reason.ROLLED_OUT)

@@ -62,8 +62,11 @@ def _decided(now: Round, source: ReleaseFacts | SourceProblem) -> Decision:
     away = rollback.retreat(model, status, now.nodes, now.now)
     found = admission.misplaced(model.spec.rollout.window) or pins.pinned(status, source)
     if isinstance(found, SourceProblem):
-        standing = Standing(found.reason, found.message, stalled=True)
-        return rollout.stand(now, status, standing, away.assignments, away.permits)
+        if bad := rollout.condemned(now, status):
+            return bad
+        again = rollback.renewals(status, now.nodes, now.now)
+        due, permits = {**again.assignments, **away.assignments}, {**again.permits, **away.permits}
+        return rollout.stand(now, status, Standing(found.reason, found.message, stalled=True), due, permits)
     if not now.nodes:
         said = (
             f"no EdgeNode matches spec.nodeSelector and annotation {names.ANNOTATION_NODE_SELECTOR} of namespace"

@@ -5,7 +5,14 @@ from dataclasses import dataclass, replace
 
 from edgewright_contract import names
 from edgewright_contract.compressedmodel import OnFailure
-from edgewright_contract.compressedmodel_status import CompressedModelStatus, Outcome, Paused, Verdict, WaveStatus
+from edgewright_contract.compressedmodel_status import (
+    CompressedModelStatus,
+    Outcome,
+    Paused,
+    ReleaseRef,
+    Verdict,
+    WaveStatus,
+)
 from edgewright_contract.conditions import Reason
 from edgewright_contract.edgenode import AssignedModel
 from edgewright_contract.quantities import seconds
@@ -51,7 +58,7 @@ def advance(now: Round, status: CompressedModelStatus, release: ReleaseFacts) ->
     """One round of a rollout that is under way."""
     now, status = _resumed(now, status)
     if status.paused is not None:
-        return _held(now, status, status.paused)
+        return condemned(now, status) or _held(now, status, status.paused)
     field, status = _seen(now, status, release)
     if not any(node.reachable for node in now.nodes):
         return stand(now, status, Standing(Reason.NODES_OFFLINE, "no selected node is reachable", reconciling=True))
@@ -60,7 +67,7 @@ def advance(now: Round, status: CompressedModelStatus, release: ReleaseFacts) ->
         said = "; ".join(f"class {one.name}: {one.choice.reason}" for one in classes)
         return stand(now, status, Standing(Reason.NO_VARIANT_FITS, said, stalled=True))
     if field.judged.gate.verdict is Verdict.FAIL:
-        return _failed(now, status, release, field)
+        return _failed(now, status, history.ref(release), field.judged)
     step = _step(now, status, release, field)
     status = status.model_copy(update={"wave": step.wave})
     if step.passed or step.event is not None:  # what let it go on stands there, not what was written an interval ago
@@ -216,17 +223,33 @@ def _named(release: ReleaseFacts) -> str:
     return f"version {release.release.version}"
 
 
-def _failed(now: Round, status: CompressedModelStatus, release: ReleaseFacts, field: Field) -> Decision:
+def condemned(now: Round, status: CompressedModelStatus) -> Decision | None:
+    """The end of a rollout that stands still and fails: pause or absent source bar the way on, not the way back."""
+    target, spec = status.release, now.model.spec.rollout
+    done = target is None or status.wave is None or target == status.last_good
+    if target is None or done or quarantine.holds(status, target.manifest) or spec.on_failure is OnFailure.PAUSE:
+        return None
+    reachable = [node for node in now.nodes if node.reachable]
+    exposed = [node for node in reachable if node.assigned_manifest() == target.manifest]
+    before = baselines.of_classes(now.nodes, target.manifest, status.hardware_classes)
+    judged = gates.judge(exposed, spec.gates, target.manifest, before, now.model.prometheus, len(reachable))
+    if judged.gate.verdict is not Verdict.FAIL:
+        return None
+    gate = report.gate(status.gate, judged.gate, spec.gates.interval, now.now)
+    return _failed(now, status.model_copy(update={"gate": gate, "paused": None}), target, judged)
+
+
+def _failed(now: Round, status: CompressedModelStatus, target: ReleaseRef, judged: Judgment) -> Decision:
     """The gate failed: condemned and sent back at once, or held for a person."""
-    said = f"{_named(release)}: {field.judged.message}"
+    said = f"version {target.version}: {judged.message}"
     if now.model.spec.rollout.on_failure is OnFailure.PAUSE:
         return _paused(now, status, Reason.PAUSED, said)
     status = history.ended(status, Outcome.FAILED, Reason.GATE_FAILED, now.now)
-    status = quarantine.condemned(status, release.manifest, field.judged.cause, now.now)
+    status = quarantine.condemned(status, target.manifest, judged.cause, now.now)
     away = rollback.retreat(now.model, status, now.nodes, now.now)
     good = f"version {status.last_good.version}" if status.last_good else _elsewhere(away)
     going = f"{len(away.assignments)} nodes go back to {good}"
-    back = Event(Reason.ROLLING_BACK, f"{_named(release)}: {going}", warning=True)
+    back = Event(Reason.ROLLING_BACK, f"version {target.version}: {going}", warning=True)
     standing = Standing(Reason.GATE_FAILED, f"{said}; {going}", stalled=True)
     return stand(now, status, standing, away.assignments, away.permits, (back,))
 

@@ -19,7 +19,7 @@ from edgewright_contract.quantities import seconds
 from edgewright_contract.timestamps import rfc3339
 from edgewright_operator import admission, baselines, gates, history, measure, quarantine, report, rollback, waves
 from edgewright_operator.decision import Decision, Event, Round
-from edgewright_operator.facts import NodeFacts, ReleaseFacts
+from edgewright_operator.facts import ModelFacts, NodeFacts, ReleaseFacts
 from edgewright_operator.gates import Judgment
 from edgewright_operator.measure import Measuring
 from edgewright_operator.report import Standing
@@ -114,13 +114,20 @@ def _seen(now: Round, status: CompressedModelStatus, release: ReleaseFacts) -> t
     status = status.model_copy(update={"hardware_classes": report.classes(ordered, measuring, before)})
     unfit = {one.name for one in measuring.classes.values() if not one.waiting and one.choice.variant is None}
     fit = [node for node in ordered if node.hardware_class not in unfit or node.assigned_manifest() == manifest]
-    exposed = [node for node in fit if node.reachable and node.assigned_manifest() == manifest]
-    population = sum(node.reachable for node in fit)
-    rules = model.spec.rollout.gates
-    judged = gates.judge(exposed, rules, manifest, before, model.prometheus, population)
-    written = report.gate(model.status.gate if status.gate else None, judged.gate, rules.interval, now.now)
+    exposed, judged = _judged(model, fit, manifest, before)
+    interval = model.spec.rollout.gates.interval
+    written = report.gate(model.status.gate if status.gate else None, judged.gate, interval, now.now)
     late = [node for node in exposed if waves.late(node, manifest, model.spec.rollout, now.now)]
     return Field(fit, measuring, judged, late), status.model_copy(update={"gate": written})
+
+
+def _judged(
+    model: ModelFacts, nodes: Sequence[NodeFacts], manifest: str, before: Mapping[str, baselines.Baseline]
+) -> tuple[list[NodeFacts], Judgment]:
+    """The exposed ones among the nodes that can be heard, and what they say of the release."""
+    reachable = [node for node in nodes if node.reachable]
+    exposed = [node for node in reachable if node.assigned_manifest() == manifest]
+    return exposed, gates.judge(exposed, model.spec.rollout.gates, manifest, before, model.prometheus, len(reachable))
 
 
 def _step(now: Round, status: CompressedModelStatus, release: ReleaseFacts, field: Field) -> Step:
@@ -226,13 +233,12 @@ def _named(release: ReleaseFacts) -> str:
 def condemned(now: Round, status: CompressedModelStatus) -> Decision | None:
     """The end of a rollout that stands still and fails: pause or absent source bar the way on, not the way back."""
     target, spec = status.release, now.model.spec.rollout
-    done = target is None or status.wave is None or target == status.last_good
-    if target is None or done or quarantine.holds(status, target.manifest) or spec.on_failure is OnFailure.PAUSE:
+    if target is None or status.wave is None or spec.on_failure is OnFailure.PAUSE:
         return None
-    reachable = [node for node in now.nodes if node.reachable]
-    exposed = [node for node in reachable if node.assigned_manifest() == target.manifest]
+    if target == status.last_good or quarantine.holds(status, target.manifest):
+        return None
     before = baselines.of_classes(now.nodes, target.manifest, status.hardware_classes)
-    judged = gates.judge(exposed, spec.gates, target.manifest, before, now.model.prometheus, len(reachable))
+    _, judged = _judged(now.model, now.nodes, target.manifest, before)
     if judged.gate.verdict is not Verdict.FAIL:
         return None
     gate = report.gate(status.gate, judged.gate, spec.gates.interval, now.now)
